@@ -1,0 +1,1 @@
+"""Reading and writing scans: ``read(path) -> Scan`` and ``write(scan, target, derivation)``."""

@@ -1,0 +1,242 @@
+"""The one contract every noise keeps: draw plain parameters, then apply them.
+
+A batch is float (B, 1, H, W) in working units: 0 black (CT: air), 1 white; nothing is ever clipped.
+Phase encoding runs along the rows' axis (dim -2), readout along the columns' (dim -1), unless swapped.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medfpl.errors import MedfplError, UsageError
+
+Values = dict[str, Any]  # plain numbers and strings: JSON-able
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a physical model must know of an image: its kind, working range in real units, pixel size in mm."""
+
+    kind: str = "other"
+    black: float = 0.0
+    white: float = 1.0
+    pixel_mm: float = 1.0
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A physical parameter: unit, allowed range and meaning. ``choices`` makes it a named choice."""
+
+    unit: str
+    meaning: str
+    low: float = -float("inf")
+    high: float = float("inf")
+    choices: tuple[str, ...] = ()
+    integer: bool = False
+
+    def check(self, name: str, value: Any) -> Any:
+        """Return ``value`` in this parameter's type; raise UsageError outside the range."""
+        if self.choices:
+            if value not in self.choices:
+                raise UsageError(f"{name}={value} is not allowed", f"choose from {', '.join(self.choices)}")
+            return value
+        try:
+            number = int(value) if self.integer else float(value)
+        except (TypeError, ValueError):
+            raise UsageError(f"{name} needs a number, not {value!r}") from None
+        if not self.low <= number <= self.high:
+            raise UsageError(f"{name}={value} is outside {self.low:g} to {self.high:g} {self.unit}".rstrip())
+        return number
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A noise's declaration.
+
+    ``at_strength(s, mode, context)`` maps strength in (0, 1] to the physical parameters (all of ``parameters``);
+    s = 0.5 is the default level, near the paper's, and s = 1 is severe.
+    ``draw(generator, shape, values, context)`` returns ``values`` with every random scalar added (positions,
+    angles, phases), as plain numbers; ``shape`` is (H, W). It draws a fixed number of variates in a fixed
+    order whatever the values, so that a sweep of strengths shares its noise.
+    ``apply(x, values, generators, context)`` returns the corrupted batch: ``values`` and ``generators`` hold one
+    entry an item, and only drawn fields (one number a pixel or line) come from the generators. It keeps shape,
+    dtype and device, does not modify ``x``, and has no Python loop over images but for drawing their fields.
+    ``per_volume`` is True where the slices of one volume share the drawn scalars.
+    ``needs_nonnegative`` is True for magnitude models; ``corrupt`` clamps negative input and says so.
+    """
+
+    name: str
+    summary: str
+    modalities: tuple[str, ...]
+    formula: str
+    source: str
+    parameters: Mapping[str, Parameter]
+    at_strength: Callable[[float, str, Context], Values]
+    apply: Callable[[Tensor, Sequence[Values], Sequence[torch.Generator], Sequence[Context]], Tensor]
+    draw: Callable[[torch.Generator, tuple[int, int], Values, Context], Values] = lambda _g, _shape, values, _c: values
+    modes: tuple[str, ...] = ("default",)
+    default_mode: Callable[[str], str] | None = None
+    per_volume: bool = False
+    needs_nonnegative: bool = False
+    differentiable: bool = True
+
+    def mode_for(self, kind: str) -> str:
+        """Return the mode that is the default for images of ``kind``."""
+        return self.default_mode(kind) if self.default_mode else self.modes[0]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One item's corruption: enough to make it again from the clean image.
+
+    ``values`` hold the mode, the physical parameters and the drawn scalars; ``seed`` makes the fields.
+    ``surrogate`` is True where the physics belongs to another modality (an MR artifact on a CT).
+    """
+
+    noise: str
+    strength: float | None
+    values: Values
+    seed: int
+    context: Context
+    surrogate: bool = False
+    clamped: bool = False
+    device: str = "cpu"
+    torch_version: str = field(default_factory=lambda: str(torch.__version__))
+
+    def to_json(self) -> Values:
+        """Return this record as plain JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Record":
+        """Return the record that ``to_json`` wrote; raise MedfplError if ``data`` is not one."""
+        try:
+            return cls(**{**data, "context": Context(**data["context"])})
+        except (KeyError, TypeError) as error:
+            raise MedfplError(
+                "not a noise record", "a record is what 'medfpl noise' wrote beside its output"
+            ) from error
+
+
+def settings_for(
+    noise: Noise, strength: float | None, given: Mapping[str, Any], context: Context
+) -> tuple[str, Values]:
+    """Return the mode and the physical parameters: those of ``strength`` (default 0.5), overridden by ``given``."""
+    given = dict(given)
+    mode = given.pop("mode", noise.mode_for(context.kind))
+    if mode not in noise.modes:
+        raise UsageError(f"{noise.name} has no mode {mode!r}", f"its modes: {', '.join(noise.modes)}")
+    unknown = sorted(set(given) - set(noise.parameters))
+    if unknown:
+        raise UsageError(f"{noise.name} has no parameter {unknown[0]!r}", f"known: {', '.join(noise.parameters)}")
+    strength = 0.5 if strength is None else float(strength)
+    if not 0 <= strength <= 1:
+        raise UsageError(f"strength={strength} is outside 0 to 1")
+    values = noise.at_strength(max(strength, 1e-6), mode, context)
+    values.update({k: noise.parameters[k].check(k, v) for k, v in given.items()})
+    return mode, values
+
+
+def corrupt(
+    x: Tensor,
+    noise: Noise,
+    *,
+    seeds: Sequence[int],
+    strength: float | Sequence[float] | None = None,
+    given: Mapping[str, Any] | None = None,
+    contexts: Sequence[Context] | None = None,
+    scalar_seeds: Sequence[int] | None = None,
+    noise_device: str = "cpu",
+) -> tuple[Tensor, list[Record]]:
+    """Return a corrupted copy of ``x`` (B, 1, H, W) and one record an item.
+
+    ``seeds`` are one an item: an item's noise depends on its own seed only, not on its batch. ``scalar_seeds``
+    (default: ``seeds``) draw the scalar parameters; slices of one volume share theirs where
+    ``noise.per_volume``. Strength 0 without ``given`` returns the item bit for bit.
+
+    Raises:
+        MedfplError: for NaN or Inf, an empty batch or a shape other than (B, 1, H, W).
+    """
+    check_batch(x)
+    n = len(x)
+    contexts = list(contexts or [Context()] * n)
+    strengths = [None] * n if strength is None else [strength] * n if isinstance(strength, int | float) else [*strength]
+    values, records = [], []
+    for i in range(n):
+        mode, chosen = settings_for(noise, strengths[i], given or {}, contexts[i])
+        scalars = torch.Generator().manual_seed((scalar_seeds or seeds)[i])
+        drawn = noise.draw(scalars, (x.shape[-2], x.shape[-1]), {"mode": mode, **chosen}, contexts[i])
+        values.append(drawn)
+        records.append(
+            _record(noise, x[i], None if given else strengths[i], drawn, seeds[i], contexts[i], noise_device)
+        )
+    untouched = [s == 0 and not given for s in strengths]
+    return _apply(x, noise, values, seeds, contexts, untouched, noise_device), records
+
+
+def replay(x: Tensor, noise: Noise, records: Sequence[Record]) -> Tensor:
+    """Make the corruption of ``records`` again on the clean batch ``x``."""
+    check_batch(x)
+    untouched = [r.strength == 0 for r in records]
+    device = records[0].device if records else "cpu"
+    seeds, contexts = [r.seed for r in records], [r.context for r in records]
+    return _apply(x, noise, [r.values for r in records], seeds, contexts, untouched, device)
+
+
+def check_batch(x: Tensor) -> None:
+    """Raise MedfplError unless ``x`` is a finite float batch (B, 1, H, W) that holds pixels."""
+    if x.ndim != 4 or x.shape[1] != 1 or 0 in x.shape:
+        raise MedfplError(f"a batch is (B, 1, H, W) and not empty, not {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise MedfplError(f"a batch holds floats, not {x.dtype}")
+    if not bool(torch.isfinite(x).all()):
+        raise MedfplError("NaN or Inf in the image", "fill invalid pixels before adding noise")
+
+
+def fields(generators: Sequence[torch.Generator], size: Sequence[int], like: Tensor, kind: str = "normal") -> Tensor:
+    """Draw one field of ``size`` an item, each from its own generator: (B, *size) in ``like``'s dtype and device.
+
+    ``kind`` is "normal" (mean 0, sd 1) or "uniform" (0 to 1). Always drawn in float32 (float64 for float64
+    input), on the generator's device.
+    """
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    make = {"normal": torch.randn, "uniform": torch.rand}[kind]
+    drawn = [make(tuple(size), generator=g, device=g.device, dtype=dtype) for g in generators]
+    return torch.stack(drawn).to(like.device, like.dtype)
+
+
+def column(values: Sequence[Values], key: str, like: Tensor) -> Tensor:
+    """Return the items' ``key`` as a tensor (B, 1, 1, 1) in ``like``'s dtype and device."""
+    return torch.tensor([v[key] for v in values], dtype=like.dtype, device=like.device).view(-1, 1, 1, 1)
+
+
+def _record(
+    noise: Noise, x: Tensor, strength: float | None, values: Values, seed: int, context: Context, device: str
+) -> Record:
+    surrogate = context.kind != "other" and context.kind not in noise.modalities
+    clamped = noise.needs_nonnegative and bool((x < 0).any())
+    return Record(noise.name, strength, values, seed, context, surrogate, clamped, device)
+
+
+def _apply(
+    x: Tensor,
+    noise: Noise,
+    values: Sequence[Values],
+    seeds: Sequence[int],
+    contexts: Sequence[Context],
+    untouched: Sequence[bool],
+    device: str,
+) -> Tensor:
+    generators = [torch.Generator(device).manual_seed(s ^ 0x5DEECE66D) for s in seeds]
+    # FFTs and exact tails need at least float32; half precision comes back as it went in.
+    work = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    work = work.clamp_min(0) if noise.needs_nonnegative else work
+    with torch.autocast(x.device.type, enabled=False):
+        y = noise.apply(work, values, generators, contexts).to(x.dtype)
+    if any(untouched):
+        keep = torch.tensor(untouched, device=x.device).view(-1, 1, 1, 1)
+        y = torch.where(keep, x, y)  # branch on 0: an FFT round trip is not exact
+    return y
