@@ -32,9 +32,12 @@ class Setting:
     low: float = -float("inf")
     high: float = float("inf")
     choices: tuple[str, ...] = ()
+    text: bool = False
 
     def check(self, name: str, value: Any) -> Any:
         """Return ``value`` as this setting's type; raise UsageError if it is outside the range."""
+        if self.text:
+            return value
         if self.choices:
             if value not in self.choices:
                 raise UsageError(f"{name}={value} is not allowed", f"choose from {', '.join(self.choices)}")

@@ -1,0 +1,61 @@
+"""Our denoiser: a U-Net that predicts the noise, trained blind on all noises (arXiv 2310.20101, residual form)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medfpl.denoisers.base import Method, Setting
+from medfpl.nets.unet import UNet
+from medfpl.nets.weights import Model, find_model, load_unet
+from medfpl.tiles import run_tiled
+
+# The network sees values clamped to this range (working units); what lies outside keeps its excess.
+LOW, HIGH = -1.0, 3.0
+WHOLE_PIXELS = 1536 * 1536
+TILE = 1024
+
+
+@dataclass(frozen=True)
+class NetworkDenoiser:
+    """A loaded network behind the Denoiser contract. ``strength`` 1 removes all predicted noise, 0 none."""
+
+    net: UNet
+    model: Model
+    device: str = "cpu"
+    strength: float = 1.0
+    whole_pixels: int = WHOLE_PIXELS
+    tile: int = TILE
+
+    def denoise(self, x: Tensor, *, noise_level: Tensor | float | None = None) -> Tensor:
+        """Return ``x`` less the predicted noise, (B, 1, H, W) in working units; the network is blind to noise_level."""
+        with torch.inference_mode():
+            seen = x.to(self.device, torch.float32).clamp(LOW, HIGH).contiguous(memory_format=torch.channels_last)
+            config = self.net.config
+            noise = run_tiled(
+                self.net,
+                seen,
+                halo=config.reach,
+                multiple=config.multiple,
+                max_pixels=self.whole_pixels,
+                size=self.tile,
+            )
+            return x - (self.strength * noise).to(x.device, x.dtype)
+
+
+def _build(model: str | None, device: str, strength: float) -> NetworkDenoiser:
+    found = find_model(model)
+    return NetworkDenoiser(load_unet(found, device), found, device, strength)
+
+
+METHOD = Method(
+    name="medfpl",
+    summary="Blind residual U-Net for all noises, CT, X-ray and MR",
+    build=_build,
+    source="Dong & Basu 2023, arXiv 2310.20101",
+    settings={
+        "model": Setting(None, "model name, run folder or card (none: the default model)", text=True),
+        "device": Setting("cpu", "torch device", text=True),
+        "strength": Setting(1.0, "share of the predicted noise that is removed", 0.0, 1.0),
+    },
+)
