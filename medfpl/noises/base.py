@@ -44,19 +44,24 @@ class Parameter:
                 raise UsageError(f"{name}={value} is not allowed", f"choose from {', '.join(self.choices)}")
             return value
         try:
-            number = int(value) if self.integer else float(value)
+            number = float(value)
         except (TypeError, ValueError):
             raise UsageError(f"{name} needs a number, not {value!r}") from None
+        if self.integer and not number.is_integer():
+            raise UsageError(f"{name} needs a whole number, not {value}")
         if not self.low <= number <= self.high:
             raise UsageError(f"{name}={value} is outside {self.low:g} to {self.high:g} {self.unit}".rstrip())
-        return number
+        return int(number) if self.integer else number
+
+
+Apply = Callable[[Tensor, Sequence[Values], Sequence[torch.Generator], Sequence[Context]], Tensor]
 
 
 @dataclass(frozen=True)
 class Noise:
     """A noise's declaration.
 
-    ``at_strength(s, mode, context)`` maps strength in (0, 1] to the physical parameters (all of ``parameters``);
+    ``at_strength(s, mode, context)`` maps strength in (0, 1] to the physical parameters that ``mode`` uses;
     s = 0.5 is the default level, near the paper's, and s = 1 is severe.
     ``draw(generator, shape, values, context)`` returns ``values`` with every random scalar added (positions,
     angles, phases), as plain numbers; ``shape`` is (H, W). It draws a fixed number of variates in a fixed
@@ -65,7 +70,9 @@ class Noise:
     entry an item, and only drawn fields (one number a pixel or line) come from the generators. It keeps shape,
     dtype and device, does not modify ``x``, and has no Python loop over images but for drawing their fields.
     ``per_volume`` is True where the slices of one volume share the drawn scalars.
-    ``needs_nonnegative`` is True for magnitude models; ``corrupt`` clamps negative input and says so.
+    ``needs_nonnegative`` is True for magnitude models, or names the modes that are; ``corrupt`` clamps negative
+    input and says so.
+    ``mode_modalities`` names the modalities of a mode that has fewer than ``modalities``.
     """
 
     name: str
@@ -75,17 +82,29 @@ class Noise:
     source: str
     parameters: Mapping[str, Parameter]
     at_strength: Callable[[float, str, Context], Values]
-    apply: Callable[[Tensor, Sequence[Values], Sequence[torch.Generator], Sequence[Context]], Tensor]
+    apply: Apply
     draw: Callable[[torch.Generator, tuple[int, int], Values, Context], Values] = lambda _g, _shape, values, _c: values
     modes: tuple[str, ...] = ("default",)
     default_mode: Callable[[str], str] | None = None
     per_volume: bool = False
-    needs_nonnegative: bool = False
+    needs_nonnegative: bool | tuple[str, ...] = False
     differentiable: bool = True
+    mode_modalities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def mode_for(self, kind: str) -> str:
         """Return the mode that is the default for images of ``kind``."""
         return self.default_mode(kind) if self.default_mode else self.modes[0]
+
+    def nonnegative(self, mode: str) -> bool:
+        """Whether ``mode`` is defined for x >= 0 only."""
+        needs = self.needs_nonnegative
+        return needs if isinstance(needs, bool) else mode in needs
+
+    def surrogate(self, mode: str, kind: str) -> bool:
+        """Whether ``mode`` only stands in on images of ``kind``, its physics belonging elsewhere."""
+        if mode in self.mode_modalities:
+            return kind not in self.mode_modalities[mode]
+        return kind != "other" and kind not in self.modalities
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,11 @@ def settings_for(
     if not 0 <= strength <= 1:
         raise UsageError(f"strength={strength} is outside 0 to 1")
     values = noise.at_strength(max(strength, 1e-6), mode, context)
+    unused = sorted(set(given) - set(values))
+    if unused:
+        raise UsageError(
+            f"{noise.name} does not use {unused[0]!r} in mode {mode!r}", f"that mode has {', '.join(values)}"
+        )
     values.update({k: noise.parameters[k].check(k, v) for k, v in given.items()})
     return mode, values
 
@@ -155,15 +179,20 @@ def corrupt(
 
     ``seeds`` are one an item: an item's noise depends on its own seed only, not on its batch. ``scalar_seeds``
     (default: ``seeds``) draw the scalar parameters; slices of one volume share theirs where
-    ``noise.per_volume``. Strength 0 without ``given`` returns the item bit for bit.
+    ``noise.per_volume``. Strength 0 without physical parameters in ``given`` returns the item bit for bit.
 
     Raises:
         MedfplError: for NaN or Inf, an empty batch or a shape other than (B, 1, H, W).
+        UsageError: for an unknown mode or parameter, or a value out of its range.
     """
     check_batch(x)
     n = len(x)
+    explicit = bool(set(given or {}) - {"mode"})
     contexts = list(contexts or [Context()] * n)
     strengths = [None] * n if strength is None else [strength] * n if isinstance(strength, int | float) else [*strength]
+    for name, one_an_item in [("seeds", seeds), ("contexts", contexts), ("strengths", strengths)]:
+        if len(one_an_item) != n:
+            raise UsageError(f"{n} items need {n} {name}, not {len(one_an_item)}")
     values, records = [], []
     for i in range(n):
         mode, chosen = settings_for(noise, strengths[i], given or {}, contexts[i])
@@ -171,9 +200,9 @@ def corrupt(
         drawn = noise.draw(scalars, (x.shape[-2], x.shape[-1]), {"mode": mode, **chosen}, contexts[i])
         values.append(drawn)
         records.append(
-            _record(noise, x[i], None if given else strengths[i], drawn, seeds[i], contexts[i], noise_device)
+            _record(noise, x[i], None if explicit else strengths[i], drawn, seeds[i], contexts[i], noise_device)
         )
-    untouched = [s == 0 and not given for s in strengths]
+    untouched = [s == 0 and not explicit for s in strengths]
     return _apply(x, noise, values, seeds, contexts, untouched, noise_device), records
 
 
@@ -204,8 +233,10 @@ def fields(generators: Sequence[torch.Generator], size: Sequence[int], like: Ten
     """
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     make = {"normal": torch.randn, "uniform": torch.rand}[kind]
-    drawn = [make(tuple(size), generator=g, device=g.device, dtype=dtype) for g in generators]
-    return torch.stack(drawn).to(like.device, like.dtype)
+    drawn = torch.empty(len(generators), *size, device=generators[0].device, dtype=dtype)
+    for item, g in zip(drawn, generators, strict=True):
+        make(tuple(size), generator=g, out=item)
+    return drawn.to(like.device, like.dtype)
 
 
 def column(values: Sequence[Values], key: str, like: Tensor) -> Tensor:
@@ -213,11 +244,30 @@ def column(values: Sequence[Values], key: str, like: Tensor) -> Tensor:
     return torch.tensor([v[key] for v in values], dtype=like.dtype, device=like.device).view(-1, 1, 1, 1)
 
 
+def by_mode(models: Mapping[str, Apply]) -> Apply:
+    """Return an ``apply`` that hands each item to the model of its mode; one call a mode."""
+
+    def apply(
+        x: Tensor, values: Sequence[Values], generators: Sequence[torch.Generator], contexts: Sequence[Context]
+    ) -> Tensor:
+        modes = [v["mode"] for v in values]
+        if len(set(modes)) == 1:
+            return models[modes[0]](x, values, generators, contexts)
+        y = torch.empty_like(x)
+        for mode in dict.fromkeys(modes):
+            at = [i for i, m in enumerate(modes) if m == mode]
+            y[at] = models[mode](x[at], [values[i] for i in at], [generators[i] for i in at], [contexts[i] for i in at])
+        return y
+
+    return apply
+
+
 def _record(
     noise: Noise, x: Tensor, strength: float | None, values: Values, seed: int, context: Context, device: str
 ) -> Record:
-    surrogate = context.kind != "other" and context.kind not in noise.modalities
-    clamped = noise.needs_nonnegative and bool((x < 0).any())
+    mode = values["mode"]
+    surrogate = noise.surrogate(mode, context.kind)
+    clamped = noise.nonnegative(mode) and bool((x < 0).any())
     return Record(noise.name, strength, values, seed, context, surrogate, clamped, device)
 
 
@@ -233,7 +283,11 @@ def _apply(
     generators = [torch.Generator(device).manual_seed(s ^ 0x5DEECE66D) for s in seeds]
     # FFTs and exact tails need at least float32; half precision comes back as it went in.
     work = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    work = work.clamp_min(0) if noise.needs_nonnegative else work
+    clamped = [noise.nonnegative(v["mode"]) for v in values]
+    if all(clamped):
+        work = work.clamp_min(0)
+    elif any(clamped):
+        work = torch.where(torch.tensor(clamped, device=x.device).view(-1, 1, 1, 1), work.clamp_min(0), work)
     with torch.autocast(x.device.type, enabled=False):
         y = noise.apply(work, values, generators, contexts).to(x.dtype)
     if any(untouched):
