@@ -1,0 +1,23 @@
+"""The residual losses, each a mean over the batch."""
+
+import torch
+from torch import Tensor
+
+# Error below this (working units squared; 60 dB) earns nothing more: the float noise of clean targets lies there.
+FLOOR = 1e-6
+
+
+def residual_loss(denoised: Tensor, clean: Tensor, kind: str) -> Tensor:
+    """Return the loss between (B, 1, H, W) batches in working units, a scalar.
+
+    ``mse`` is the paper's: with y noisy, (y - denoised) - (y - clean) is clean - denoised. ``l1`` is the
+    mean absolute error. ``psnr`` is the mean over items of log10(MSE + FLOOR): minus a tenth of the
+    PSNR in dB, so that every item counts alike, the nearly clean as much as the severely corrupted.
+    """
+    error = denoised.float() - clean.float()
+    if kind == "l1":
+        return error.abs().mean()
+    squared = error.square().mean((1, 2, 3))
+    if kind == "mse":
+        return squared.mean()
+    return torch.log10(squared + FLOOR).mean()

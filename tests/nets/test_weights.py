@@ -1,0 +1,103 @@
+import json
+
+import pytest
+import torch
+
+from medfpl.errors import BadInput, MedfplError, UsageError
+from medfpl.nets.unet import UNetConfig, build_unet
+from medfpl.nets.weights import find_model, list_models, load_unet, save_unet
+
+CONFIG = UNetConfig(width=4, depth=2, norm="none")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run folder with a small random denoiser, and no other user's models."""
+    monkeypatch.setenv("MEDFPL_HOME", str(tmp_path / "home"))
+    net = build_unet(CONFIG, torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(net.out.weight, generator=torch.Generator().manual_seed(1))
+    save_unet(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
+    return tmp_path / "run", net
+
+
+def test_a_saved_network_comes_back(run):
+    folder, net = run
+    loaded = load_unet(find_model(folder))
+    x = torch.rand(1, 1, 16, 16)
+    assert torch.equal(loaded(x), net(x))
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_half_precision_weights_load_as_float32(tmp_path, run):
+    _, net = run
+    model = save_unet(net, tmp_path / "half", {"name": "h", "role": "denoiser", "summary": ""}, half=True)
+    loaded = load_unet(model)
+    assert loaded.out.weight.dtype == torch.float32
+    assert torch.allclose(loaded.out.weight, net.out.weight, rtol=1e-3)
+    assert model.card.bytes < 2.5 * model.card.parameters + 4000
+
+
+def test_changed_weights_are_refused(run):
+    folder, _ = run
+    data = bytearray((folder / "weights.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "weights.safetensors").write_bytes(data)
+    with pytest.raises(BadInput, match="sha256"):
+        load_unet(find_model(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"architecture": {"type": "unet", "width": 8, "depth": 2, "norm": "none"}}, "do not fit"),
+        ({"architecture": {"type": "transformer"}}, "does not know"),
+        ({"architecture": {"type": "unet", "colour": 3}}, "does not know"),
+        ({"file": "../weights.safetensors"}, "outside"),
+        ({"surprise": 1}, "not a model card"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(run, change, reason):
+    folder, _ = run
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, **change}))
+    with pytest.raises(BadInput, match=reason):
+        load_unet(find_model(folder))
+
+
+def test_a_pickle_as_weights_is_refused(run):
+    import hashlib
+    import pickle
+
+    folder, _ = run
+    data = pickle.dumps({"out.weight": [1.0]})
+    (folder / "weights.safetensors").write_bytes(data)
+    card = json.loads((folder / "card.json").read_text())
+    card["sha256"] = hashlib.sha256(data).hexdigest()
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(BadInput, match="damaged"):
+        load_unet(find_model(folder))
+
+
+def test_names_that_are_no_model(run):
+    folder, _ = run
+    with pytest.raises(UsageError, match="no denoiser model is called 'nothing'"):
+        find_model("nothing")
+    with pytest.raises(UsageError, match="without its card"):
+        find_model(folder / "weights.safetensors")
+    with pytest.raises(UsageError, match="is a denoiser model"):
+        find_model(folder, role="restoration")
+
+
+def test_every_shipped_model_loads_and_one_denoiser_is_the_default():
+    shipped = [m for m in list_models() if m.origin == "shipped"]
+    for model in shipped:
+        assert sum(p.numel() for p in load_unet(model).parameters()) == model.card.parameters
+        assert model.card.data, "a card lists the data its weights were trained on"
+        assert model.card.limits
+    assert len([m for m in shipped if m.card.default and m.card.role == "denoiser"]) == 1
+
+
+def test_no_default_is_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDFPL_HOME", str(tmp_path))
+    with pytest.raises(MedfplError, match="no prior model is installed"):
+        find_model(role="prior")
