@@ -1,0 +1,52 @@
+# Everything runs from .venv in this folder; 'make setup' makes it, and is quick once it is there.
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := demo_out
+# The suite runs in two processes; one thread each keeps them from fighting over the cores.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+TEST_ARGS ?= -n 2
+
+.PHONY: help setup demo test check bench docs clean
+
+help:
+	@echo "make setup   install medfpl and its development tools into .venv"
+	@echo "make demo    denoise sample images into $(DEMO)/"
+	@echo "make test    run the tests"
+	@echo "make check   lint, format, types, import directions: what CI checks besides the tests"
+	@echo "make bench   compare all methods on the sample images"
+	@echo "make docs    write the pages that are made from the code"
+	@echo "make clean   remove what these targets made, but .venv"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "medfpl needs Python 3.11 or newer: make setup PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) "pip>=25.1"
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --editable . --group dev
+	touch $@
+
+demo: setup
+	$(BIN)/python scripts/demo.py $(DEMO)
+
+test: setup
+	$(TEST_ENV) $(BIN)/python -m pytest $(TEST_ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(TEST_ENV) $(BIN)/python -m pytest tests/test_imports.py tests/cli/test_docs.py
+
+bench: setup
+	$(BIN)/medfpl bench -o runs/bench
+
+docs: setup
+	$(BIN)/python scripts/cli_docs.py docs/cli.md
+
+clean:
+	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
