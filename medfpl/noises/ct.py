@@ -8,12 +8,13 @@ Computerized Tomographic Imaging, ch. 3 and 5.
 """
 
 from collections.abc import Sequence
-from math import ceil, hypot, pi
+from math import ceil, hypot, inf, pi
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medfpl.errors import MedfplError
 from medfpl.noises.base import Context
 
 MU_WATER = 0.020  # 1/mm, near 70 keV
@@ -23,8 +24,11 @@ SURROGATE_FIELD_MM = 350.0  # the field of view given to an image that is no CT 
 def units(contexts: Sequence[Context], shape: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return black and scale (HU, HU per working unit) and pixel size (mm), each (B, 1, 1, 1).
 
-    An image that is no CT is taken for a slice of -1000 to 1000 HU and 350 mm.
+    An image that is no CT is taken for a slice of -1000 to 1000 HU and 350 mm. Raise MedfplError for a CT
+    without a positive range and pixel size.
     """
+    if any(c.kind == "ct" and not (c.white > c.black and 0 < c.pixel_mm < inf) for c in contexts):
+        raise MedfplError("CT noise needs a pixel size and an HU range above 0", "give the pixel size in mm")
     rows = [
         (c.black, c.white - c.black, c.pixel_mm)
         if c.kind == "ct"

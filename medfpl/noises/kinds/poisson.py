@@ -13,8 +13,9 @@ from medfpl.noises.draws import poisson
 WEDGES = 12
 # Linear interpolation in the back-projection: 2/3 - 2/pi^2 of the Ram-Lak variance remains.
 INTERPOLATION = 2 / 3 - 2 / pi**2
-# The logarithm of a starved ray's count, cut at one quantum, has about this variance, however few photons arrive.
-STARVED_VARIANCE = 2.0
+# The logarithm of a starved ray, cut at one quantum, varies by about this much however few photons arrive
+# (electronic noise of 10 quanta); the first-order formula would grow without bound.
+STARVED_VARIANCE = 1.4
 
 
 def _at_strength(s: float, mode: str, context: Context) -> Values:
@@ -44,11 +45,22 @@ def _ct(x: Tensor, values: Sequence[Values], generators: Sequence[Generator], co
         angles = ct.half_turn(views)
         line = _line_integrals(mu[at], angles)
         rays, electronic = column(chosen, "rays", x)[..., 0], column(chosen, "electronic", x)[..., 0]
-        counts = poisson(rays * torch.exp(-line), drawn)
-        counts.addcmul_(fields(drawn, line.shape[1:], x), electronic)
-        error = -torch.log(counts.clamp_min_(1) / rays) - line
+        error = line_error(line, rays, electronic, drawn)
         y[at] = ct.back_project(ct.ramp_filter(error), angles, x.shape)
     return y.mul_(ct.working_per_attenuation(scale, pixel)).add(x)
+
+
+def line_error(line: Tensor, rays: Tensor, electronic: Tensor, generators: Sequence[Generator]) -> Tensor:
+    """Return p' - p, the error of line integrals ``line`` (B, views, bins) measured by counting quanta."""
+    counts = poisson(rays * torch.exp(-line), generators)
+    counts.addcmul_(fields(generators, line.shape[1:], line), electronic)
+    return -torch.log(counts.clamp_min_(1) / rays) - line
+
+
+def line_variance(line: Tensor, rays: Tensor, electronic: Tensor) -> Tensor:
+    """Return the variance of ``line_error`` to first order, bounded where rays are starved."""
+    inverse = torch.exp(line.clamp_max(50)) / rays  # beyond: starved anyway, and exp would overflow
+    return (inverse * (1 + electronic.square() * inverse)).clamp_max(STARVED_VARIANCE)
 
 
 def _line_integrals(mu: Tensor, angles: Sequence[float]) -> Tensor:
@@ -68,8 +80,7 @@ def _ct_texture(
     angles, spacing = ct.half_turn(WEDGES), ct.coarse(x.shape)
     line = ct.project(ct.attenuation(x, black, scale, pixel), angles, spacing)
     rays, electronic = column(values, "rays", x)[..., 0], column(values, "electronic", x)[..., 0]
-    inverse = torch.exp(line) / rays
-    sd = (inverse * (1 + electronic.square() * inverse)).clamp_max(STARVED_VARIANCE).sqrt()
+    sd = line_variance(line, rays, electronic).sqrt()
 
     white = torch.fft.rfft2(fields(generators, x.shape[1:], x))
     fy = torch.fft.fftfreq(h, dtype=x.dtype, device=x.device)[:, None]

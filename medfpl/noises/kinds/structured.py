@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 from medfpl.noises import ct
 from medfpl.noises.base import Context, Noise, Parameter, Values, by_mode, column, fields
 
-RING_VIEWS = 720
+RING_VIEWS = 360  # over a quarter of a turn
+RADII_PER_PX = 4
 
 
 def _at_strength(s: float, mode: str, context: Context) -> Values:
@@ -19,7 +20,7 @@ def _at_strength(s: float, mode: str, context: Context) -> Values:
     if mode == "fixed-pattern":
         return {"sigma_rows": 0.1 * s, "sigma_columns": 0.1 * s, "sigma_gain": 0.0}
     if mode == "ring":
-        return {"sigma": 0.02 * s, "share": 0.1}
+        return {"sigma": 0.02 * s, "share": 0.3}
     return {"ratio": 0.5 * s}
 
 
@@ -83,19 +84,18 @@ def _ring(x: Tensor, values: Sequence[Values], generators: Sequence[Generator], 
     return x + rings * ct.working_per_attenuation(scale, pixel)
 
 
-RADII_PER_PX = 4
-
-
 def ring_profile(filtered: Tensor) -> Tensor:
     """Back-project the same filtered view (B, bins) over a full turn: its radial profile (B, radii).
 
-    Radii are 1/4 px apart, from 0 to the last bin; the mean over the turn keeps the view's even part.
+    Radii are 1/4 px apart, from 0 to the last bin. Opposite views leave the even part of the view, and a quarter
+    of a turn holds all of it.
     """
     middle = filtered.shape[-1] // 2
     like: dict[str, Any] = {"dtype": filtered.dtype, "device": filtered.device}
     radii = torch.arange(middle * RADII_PER_PX, **like) / RADII_PER_PX
-    theta = (torch.arange(RING_VIEWS, **like) + 0.5) * (2 * pi / RING_VIEWS)
-    return ct.smear(filtered, radii[:, None] * theta.cos() + middle).mean(-1)[:, 0] * pi
+    theta = (torch.arange(RING_VIEWS, **like) + 0.5) * (pi / 2 / RING_VIEWS)
+    even = (filtered + filtered.flip(-1)) / 2
+    return ct.smear(even, radii[:, None] * theta.cos() + middle).mean(-1)[:, 0] * pi
 
 
 def _herringbone(
