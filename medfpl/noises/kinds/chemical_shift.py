@@ -11,8 +11,8 @@ from medfpl.noises.displace import GAMMA_BAR
 from medfpl.noises.fourier import shift_lines
 
 FAT_PPM = 3.5
-FAT_HU = (-150.0, -30.0)
-FAT_T1 = (0.6, 10.0)  # fat is the bright end of a T1-weighted image
+FAT_HU, SOFT_HU = (-150.0, -30.0), 30.0
+FAT_T1, SOFT_T1 = (0.8, 10.0), 0.15  # fat is the bright end of a T1-weighted image
 AREA = 5  # px: side of the square that fat must mostly fill; an edge that crosses the band does not
 
 
@@ -21,10 +21,11 @@ def _at_strength(s: float, mode: str, context: Context) -> Values:
     scanner = {"field": 1.5, "bandwidth": FAT_PPM * GAMMA_BAR * 1.5 / (2.5 * s), "phase_axis": "rows"}
     if mode == "constant":
         return {"fraction": 1.0, **scanner}
-    low, high = FAT_T1
+    (low, high), soft = FAT_T1, SOFT_T1
     if context.kind == "ct":
-        low, high = ((hu - context.black) / (context.white - context.black) for hu in FAT_HU)
-    return {"low": low, "high": high, **scanner}
+        window = context.white - context.black
+        low, high, soft = (FAT_HU[0] - context.black) / window, (FAT_HU[1] - context.black) / window, SOFT_HU / window
+    return {"low": low, "high": high, "softness": soft, **scanner}
 
 
 def fat_shift(values: Sequence[Values], like: Tensor) -> Tensor:
@@ -32,13 +33,13 @@ def fat_shift(values: Sequence[Values], like: Tensor) -> Tensor:
     return FAT_PPM * GAMMA_BAR * column(values, "field", like) / column(values, "bandwidth", like)
 
 
-def fat_fraction(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return a soft map in [0, 1] of the areas whose intensity lies between ``low`` and ``high`` (B, 1, 1, 1).
+def fat_fraction(x: Tensor, values: Sequence[Values]) -> Tensor:
+    """Return a map in [0, 1] of the areas whose intensity lies in each item's band: (B, 1, H, W).
 
-    The band's ends are soft over 5 % of the range. Partial volume makes thin lines in the band along every
-    strong edge; only what fills most of a small square counts, and its rim is smooth.
+    The band's ends are ``softness`` wide. Partial volume makes thin lines in the band along every strong edge;
+    only what fills most of a small square counts, and its rim is smooth.
     """
-    soft = 0.05
+    low, high, soft = (column(values, key, x) for key in ("low", "high", "softness"))
     band = ((x - low) / soft + 0.5).clamp(0, 1) * ((high - x) / soft + 0.5).clamp(0, 1)
     filled = avg_pool2d(band, AREA, 1, AREA // 2, count_include_pad=False)
     inside = ((filled - 0.45) / 0.3).clamp(0, 1)
@@ -51,7 +52,7 @@ def _move_fat(x: Tensor, fraction: Tensor, values: Sequence[Values]) -> Tensor:
 
 
 def _band(x: Tensor, values: Sequence[Values], generators: Sequence[Generator], contexts: Sequence[Context]) -> Tensor:
-    return _move_fat(x, fat_fraction(x, column(values, "low", x), column(values, "high", x)), values)
+    return _move_fat(x, fat_fraction(x, values), values)
 
 
 def _constant(
@@ -71,6 +72,7 @@ NOISE = Noise(
         "bandwidth": Parameter("Hz/px", "receiver bandwidth a pixel", 1, 1e9),
         "low": Parameter("working units", "lower end of fat's intensity band", -100, 100),
         "high": Parameter("working units", "upper end of fat's intensity band", -100, 100),
+        "softness": Parameter("working units", "width of the band's ends", 1e-6, 100),
         "fraction": Parameter("", "fat fraction of every pixel", 0, 1),
         "phase_axis": PHASE_AXIS,
     },

@@ -17,7 +17,7 @@ from medfpl.noises.displace import GAMMA_BAR, splat
 from medfpl.noises.fourier import smooth_noise
 
 MAX_SOURCES = 3
-RADIUS = (8.0, 24.0)  # px on a matrix of 256
+RADIUS = 24.0  # px on a matrix of 256; sources are from a third of it up
 CORRELATION = (6.0, 10.0)  # px
 
 
@@ -27,8 +27,9 @@ def _at_strength(s: float, mode: str, context: Context) -> Values:
     field, bandwidth = 1.5, 200.0
     # 12 s px at the surface of a source
     chi = 2 * 12 * s * bandwidth / (GAMMA_BAR * field)
-    dephasing = {"echo_time": 5.0, "slice_thickness": 3.0}
-    return {"chi": chi, "field": field, "bandwidth": bandwidth, **dephasing, "sources": 0, "phase_axis": "rows"}
+    dephasing = {"echo_time": 2.0, "slice_thickness": 3.0}
+    size = {"sources": 0, "radius": RADIUS * min(1, 2 * s)}  # a weak artifact comes from a small source
+    return {"chi": chi, "field": field, "bandwidth": bandwidth, **dephasing, **size, "phase_axis": "rows"}
 
 
 def _draw(generator: Generator, shape: tuple[int, int], values: Values, context: Context) -> Values:
@@ -38,14 +39,14 @@ def _draw(generator: Generator, shape: tuple[int, int], values: Values, context:
         return {**values, "correlation": values["correlation"] or low + (high - low) * u[0]}
     count = values["sources"] or 1 + int(MAX_SOURCES * u[1])
     along_phase, along_readout = phase_readout_shape(shape, values)
-    scale = min(shape) / 256
+    largest = values["radius"] * min(shape) / 256
     places = [u[2 + 3 * k : 5 + 3 * k] for k in range(count)]
     return {
         **values,
         "sources": count,
-        "at_phase": [(0.2 + 0.6 * p[0]) * along_phase for p in places],
-        "at_readout": [(0.2 + 0.6 * p[1]) * along_readout for p in places],
-        "radius": [scale * (RADIUS[0] + (RADIUS[1] - RADIUS[0]) * p[2]) for p in places],
+        "at_phase": [(0.3 + 0.4 * p[0]) * along_phase for p in places],
+        "at_readout": [(0.3 + 0.4 * p[1]) * along_readout for p in places],
+        "radii": [largest * (1 + 2 * p[2]) / 3 for p in places],
     }
 
 
@@ -68,16 +69,16 @@ def dipole_field(x: Tensor, values: Sequence[Values]) -> tuple[Tensor, Tensor, T
     offset, slope = torch.zeros_like(x), torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.complex64))
     tissue = torch.ones_like(x, dtype=torch.bool)
     for k in range(max(w["sources"] for w in values)):
-        radius = _source(values, "radius", k, x)
+        square_radius = _source(values, "radii", k, x).square()
         dv, du = v - _source(values, "at_phase", k, x), u - _source(values, "at_readout", k, x)
         square = dv**2 + du**2
-        outside = square > radius**2
-        square = square.clamp_min(1e-12)
-        inverse = torch.complex(dv / square * outside, -du / square * outside)
-        dipole = surface * radius**2 * inverse**2
+        # no signal inside, where the field only has to go on smoothly for the pixels at the rim
+        reach = square.clamp_min(square_radius).clamp_min(1e-12)
+        inverse = torch.complex(dv / reach, -du / reach)
+        dipole = surface * square_radius * inverse**2
         offset = offset + dipole.real
         slope = slope + 2 * dipole * inverse
-        tissue = tissue & (outside | (radius == 0))
+        tissue = tissue & (square >= square_radius)
     return offset, slope.abs(), tissue
 
 
@@ -111,6 +112,7 @@ NOISE = Noise(
         "echo_time": Parameter("ms", "gradient-echo time; 0 for a spin echo (no signal loss)", 0, 1000),
         "slice_thickness": Parameter("mm", "slice thickness over which the field dephases the signal", 0, 1000),
         "sources": Parameter("", "number of sources; 0: drawn from 1 to 3", 0, MAX_SOURCES, integer=True),
+        "radius": Parameter("px", "largest radius of a source, on a matrix of 256", 0, 256),
         "sigma": Parameter("", "standard deviation of the gain", 0, 10),
         "correlation": Parameter("px", "correlation length of the gain; 0: drawn from 6 to 10", 0, 1000),
         "phase_axis": PHASE_AXIS,
