@@ -1,0 +1,7 @@
+"""``python -m medfpl`` is the command line."""
+
+import sys
+
+from medfpl.cli.app import main
+
+sys.exit(main())

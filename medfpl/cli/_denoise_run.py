@@ -1,0 +1,230 @@
+"""What ``medfpl denoise`` shows while it works and at its end: a bar, a table, one JSON object, run.json."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from medfpl import __version__
+from medfpl.cli.output import Output, as_known
+from medfpl.errors import EXIT_NOTHING_DONE, EXIT_OK, EXIT_SOME_FAILED, BadInput, escape
+from medfpl.io.atomic import atomic_target, sweep
+from medfpl.manifest import describe_run, load_runs, manifest_bytes, run_name
+from medfpl.pipeline.engine import Engine, Recipe
+from medfpl.pipeline.jobs import Job, Plan, Shard
+from medfpl.pipeline.run import EngineOnDemand, FailedToLoad, Outcome, Wishes, denoise_files
+from medfpl.pipeline.scale import SeriesScale
+
+MAX_ROWS = 24
+
+
+def run(out: Output, work: Plan, recipe: Recipe, wishes: Wishes, part: Shard, at_once: int, seed: int) -> int:
+    """Do the work of ``work`` and return the exit code."""
+    started = time.time()
+    record = work.folder / run_name(part.index, part.count) if work.folder else None
+    earlier = load_runs(record) if record else []
+    if work.folder and work.folder.is_dir():
+        sweep(work.folder)
+    outcomes = [_refused(path, error) for path, error in work.refused]
+    for outcome in outcomes:
+        _tell(out, outcome)
+    engine = EngineOnDemand(recipe, lambda engine: out.say(_greeting(engine)))
+    clock = time.monotonic()
+    try:
+        _all(out, work, engine, wishes, at_once, outcomes)
+    except FailedToLoad as failure:
+        raise failure.cause from None
+    except KeyboardInterrupt:
+        done = sum(o.status == "done" for o in outcomes)
+        out.say(f"interrupted: {done} of {len(work.jobs)} files done; --resume goes on from there")
+        raise
+    seconds = time.monotonic() - clock
+    counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "kept", "failed")}
+    counts["skipped"] = len(work.skipped)
+    device = engine.engine.device if engine.engine else ""
+    report = {
+        "command": "denoise",
+        "version": __version__,
+        "method": recipe.method,
+        "model": engine.engine.derivation.model if engine.engine else "",
+        "device": device,
+        "seed": seed,
+        "counts": counts,
+        "seconds": round(seconds, 3),
+        "files": [_row(o, o.job.path, o.outputs) for o in outcomes],
+    }
+    if record and counts["done"]:
+        files = [_row(o, o.job.relative, [_below(p, record.parent) for p in o.outputs]) for o in outcomes]
+        arguments = {**recipe.arguments(), **_plain(wishes), "shard": f"{part.index}/{part.count}"}
+        this = describe_run(
+            "denoise", arguments, device=device, seed=seed, started=started, seconds=seconds, outcomes=files
+        )
+        with atomic_target(record, overwrite=True) as temporary:
+            temporary.write_bytes(manifest_bytes([*earlier, this]))
+    out.result(report)
+    _show_table(out, outcomes)
+    _show_counts(out, counts, seconds, record if counts["done"] else None)
+    if counts["failed"]:
+        return EXIT_SOME_FAILED if counts["done"] + counts["kept"] else EXIT_NOTHING_DONE
+    if not outcomes and part.count == 1:
+        out.error(BadInput("no image found", "a folder's files are images by their suffix or their content"))
+        return EXIT_NOTHING_DONE
+    return EXIT_OK
+
+
+def show_plan(out: Output, work: Plan, wishes: Wishes) -> int:
+    """Show what would be read and written; nothing is opened or made."""
+    for path, error in work.refused:
+        out.error(error, str(path))
+    states = [_state(job, wishes) for job in work.jobs]
+    pairs = list(zip(work.jobs, states, strict=True))
+    out.result(
+        {
+            "command": "denoise",
+            "version": __version__,
+            "dry_run": True,
+            "counts": {**Counter(states), "skipped": len(work.skipped)},
+            "files": [
+                {
+                    "input": str(j.path),
+                    "outputs": [str(p) for p in (j.target, *wishes.by_products(j.target))],
+                    "state": s,
+                }
+                for j, s in pairs
+            ],
+        }
+    )
+    out.table(("input", "output", "state"), [(str(j.path), str(j.target), s) for j, s in pairs])
+    out.say(f"{len(pairs)} images, {len(work.skipped)} other files; nothing was written")
+    return EXIT_OK if pairs else EXIT_NOTHING_DONE
+
+
+def _all(
+    out: Output, work: Plan, engine: EngineOnDemand, wishes: Wishes, at_once: int, outcomes: list[Outcome]
+) -> None:
+    found: dict[int, Outcome] = {}
+    shares: dict[Path, float] = {}
+    with out.progress(len(work.jobs), "denoising") as show:
+
+        def watch(job: Job, share: float) -> None:
+            shares[job.path] = share
+            show(len(found) + sum(list(shares.values())))
+
+        results = denoise_files(work.jobs, engine, wishes, SeriesScale(work.siblings), at_once=at_once, watch=watch)
+        try:
+            # closing: a Ctrl-C that falls into this loop must end the worker threads first.
+            with closing(results):
+                for position, outcome in results:
+                    shares.pop(outcome.job.path, None)
+                    found[position] = outcome
+                    show(len(found) + sum(list(shares.values())))
+                    _tell(out, outcome)
+        finally:
+            outcomes += [found[i] for i in sorted(found)]
+
+
+def _tell(out: Output, outcome: Outcome) -> None:
+    name = str(outcome.job.path)
+    if outcome.error is not None:
+        out.error(outcome.error, name)
+    for note in outcome.notes:
+        out.warn(f"{escape(name)}: {escape(note)}")
+
+
+def _refused(path: Path, error: Exception) -> Outcome:
+    return Outcome(Job(path, Path(path.name), path), "failed", error=error)
+
+
+def _greeting(engine: Engine) -> str:
+    from medfpl.pipeline.devices import describe_device
+
+    name = f"{engine.derivation.method} {engine.derivation.model}".strip()
+    return f"{name} on {describe_device(engine.device)}"
+
+
+def _row(outcome: Outcome, name: Path, outputs: Iterable[Path]) -> dict[str, Any]:
+    error = None if outcome.error is None else as_known(outcome.error)
+    return {
+        "input": name.as_posix(),
+        "status": outcome.status,
+        "outputs": [p.as_posix() for p in outputs],
+        "kind": outcome.kind,
+        "slices": outcome.slices,
+        "unit": outcome.unit,
+        "noise_before": outcome.noise_before,
+        "noise_after": outcome.noise_after,
+        "sha256": outcome.sha256,
+        "seconds": round(outcome.seconds, 3),
+        "notes": list(outcome.notes),
+        "error": None if error is None else error.message,
+        "hint": None if error is None else error.hint,
+    }
+
+
+def _plain(wishes: Wishes) -> dict[str, Any]:
+    named = ("kind", "residual", "preview", "overwrite", "resume")
+    return {**{name: getattr(wishes, name) for name in named}, **wishes.writing}
+
+
+def _below(path: Path, folder: Path) -> Path:
+    return path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+
+
+def _state(job: Job, wishes: Wishes) -> str:
+    if not job.path.exists():
+        return "missing"
+    there = [p.exists() for p in (job.target, *wishes.by_products(job.target))]
+    if not any(there):
+        return "new"
+    if wishes.overwrite:
+        return "replaces"
+    if wishes.resume:
+        return "kept" if all(there) else "completes"
+    return "exists"
+
+
+def _show_table(out: Output, outcomes: Sequence[Outcome]) -> None:
+    """One row a file, or one a folder and kind where there are many files."""
+    done = [o for o in outcomes if o.status == "done"]
+    groups: dict[tuple[str, str, str], list[Outcome]] = {}
+    alone = len(done) <= MAX_ROWS and len({o.job.target.parent for o in done}) == len(done)
+    few = len(done) <= 6
+    for outcome in done:
+        where = outcome.job.target if few or alone else outcome.job.target.parent
+        groups.setdefault((str(where), outcome.kind, outcome.unit), []).append(outcome)
+    rows = [
+        (
+            kind,
+            _amount(group),
+            _noise(group),
+            f"{sum(o.seconds for o in group):.1f} s",
+            where + ("" if few or alone else "/"),
+        )
+        for (where, kind, _), group in groups.items()
+    ]
+    out.table(("kind", "amount", "noise", "time", "written to"), rows[:MAX_ROWS], right=(3,))
+    if len(rows) > MAX_ROWS:
+        out.text(f"and {len(rows) - MAX_ROWS} more folders")
+
+
+def _amount(group: Sequence[Outcome]) -> str:
+    slices = sum(o.slices for o in group)
+    if len(group) == 1:
+        return f"{slices} slice{'s' * (slices != 1)}"
+    return f"{len(group)} files" + (f", {slices} slices" if slices != len(group) else "")
+
+
+def _noise(group: Sequence[Outcome]) -> str:
+    before = median(o.noise_before for o in group if o.noise_before is not None)
+    after = median(o.noise_after for o in group if o.noise_after is not None)
+    unit = group[0].unit
+    return f"{before:.3g} -> {after:.3g}{' ' + unit if unit not in ('', '1') else ''}"
+
+
+def _show_counts(out: Output, counts: dict[str, int], seconds: float, record: Path | None) -> None:
+    words = {"done": "denoised", "kept": "kept from before", "failed": "failed", "skipped": "other files skipped"}
+    told = ", ".join(f"{counts[k]} {word}" for k, word in words.items() if counts[k] or k == "done")
+    out.say(f"{told}, in {seconds:.1f} s" + (f"; record: {escape(record)}" if record else ""))

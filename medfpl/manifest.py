@@ -1,0 +1,80 @@
+"""run.json: what a run was asked, with which versions, and what it made. No identity, no absolute path."""
+
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from medfpl import __version__
+from medfpl.errors import BadInput, TargetExists
+
+FORMAT = "medfpl run 1"
+LIBRARIES = ("numpy", "scipy", "torch", "pydicom", "nibabel", "SimpleITK", "pillow", "scikit-image", "PyWavelets")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of medfpl, Python and the libraries results depend on, without importing them."""
+    found = {"medfpl": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def run_name(index: int, count: int) -> str:
+    """Return the manifest's file name; the shards of one run write one each."""
+    return "run.json" if count == 1 else f"run-{index}-of-{count}.json"
+
+
+def load_runs(path: Path) -> list[dict[str, Any]]:
+    """Return the runs that ``path`` records, none if it is missing.
+
+    Raises:
+        TargetExists: if ``path`` exists and is not a manifest of medfpl.
+        BadInput: if it cannot be read.
+    """
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BadInput(f"{path.name} cannot be read: {error.strerror}") from None
+    except ValueError:
+        data = None
+    if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("runs"), list):
+        raise TargetExists(f"the output folder holds a {path.name} that medfpl did not write", "choose another -o")
+    return data["runs"]
+
+
+def describe_run(
+    command: str,
+    arguments: Mapping[str, Any],
+    *,
+    device: str,
+    seed: int,
+    started: float,
+    seconds: float,
+    outcomes: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return one run's record; ``started`` is in seconds since 1970, ``outcomes`` one a file, paths relative."""
+    return {
+        "command": command,
+        "arguments": dict(arguments),
+        "versions": versions(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": device,
+        "seed": seed,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(seconds, 3),
+        "files": list(outcomes),
+    }
+
+
+def manifest_bytes(runs: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return the manifest's bytes: earlier runs first, so that a resumed folder tells its whole history."""
+    return (json.dumps({"format": FORMAT, "runs": list(runs)}, indent=2) + "\n").encode()

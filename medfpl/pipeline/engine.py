@@ -1,0 +1,245 @@
+"""One method, loaded once, applied to scans: working range in, padding kept, noise measured, real units out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medfpl.denoisers import METHODS
+from medfpl.errors import MedfplError, UsageError
+from medfpl.io.derivation import Derivation
+from medfpl.pipeline.devices import choose_device
+from medfpl.scan import FloatArray, Intensity, Scan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medfpl.denoisers import Denoiser
+
+# Pixels of one batch: memory stays that of a few slices however long the volume is, and a CPU gains nothing from more.
+CPU_BATCH, GPU_BATCH = 1 << 18, 1 << 22
+MEASURED_SLICES = 16
+DEFAULT_METHOD = "medfpl"
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """A given standard deviation of the noise: in real units (HU, grey levels), or in percent of the working range."""
+
+    value: float
+    percent: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "NoiseLevel | None":
+        """Return the level written as ``20`` or ``2.5%``; None for ``auto``. Raise UsageError otherwise."""
+        if text == "auto":
+            return None
+        try:
+            value = float(text.removesuffix("%"))
+        except ValueError:
+            value = -1.0
+        if not (np.isfinite(value) and value >= 0):
+            raise UsageError(f"--noise-level {text} is no level", "auto, a number in HU or grey levels, or 2.5%")
+        return cls(value, text.endswith("%"))
+
+    def working(self, intensity: Intensity) -> float:
+        """Return the level in working units."""
+        return self.value / 100 if self.percent else self.value / intensity.scale
+
+    def __str__(self) -> str:
+        return f"{self.value:g}{'%' if self.percent else ''}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to do, without where: plain values, the same from the command line and from Python."""
+
+    method: str = DEFAULT_METHOD
+    model: str | None = None
+    device: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    noise_level: NoiseLevel | None = None
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        METHODS.resolve(self.method)
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"the strength goes from 0 to 1, not {self.strength:g}")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return this recipe for a record: plain values, and of a model's path its last part only."""
+        return {
+            "method": self.method,
+            "model": Path(self.model).name if self.model else None,
+            "device": self.device,
+            "settings": dict(self.settings),
+            "noise_level": "auto" if self.noise_level is None else str(self.noise_level),
+            "strength": self.strength,
+        }
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A denoised scan and its noise before and after (standard deviation in real units, see ``measure_noise``)."""
+
+    scan: Scan
+    noise_before: float
+    noise_after: float
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A loaded method and the device it computes on; ``needs_level`` where the method uses the noise level."""
+
+    recipe: Recipe
+    denoiser: "Denoiser"
+    device: str
+    needs_level: bool
+    derivation: Derivation
+
+    def run(self, scan: Scan, watch: Callable[[int, int], None] = lambda done, total: None) -> Denoised:
+        """Denoise every slice of ``scan``; pixels that are not valid stay as they are.
+
+        ``watch(done, total)`` is told the slices before each batch and at the end; what it raises ends the run.
+
+        Raises:
+            MedfplError: if the method gives NaN or Inf, or runs out of memory.
+        """
+        depth, height, width = scan.pixels.shape
+        step = max(1, (CPU_BATCH if self.device == "cpu" else GPU_BATCH) // (height * width))
+        pixels = np.empty_like(scan.pixels)
+        for start in range(0, depth, step):
+            watch(start, depth)
+            part = slice(start, min(start + step, depth))
+            valid = None if scan.valid is None else scan.valid[part]
+            pixels[part] = self._batch(scan.pixels[part], valid, scan.intensity)
+        watch(depth, depth)
+        result = scan.with_pixels(pixels)
+        before, after = measure_noise(scan, result)
+        return Denoised(result, before, after)
+
+    def _batch(self, real: FloatArray, valid: npt.NDArray[np.bool_] | None, intensity: Intensity) -> FloatArray:
+        import torch
+
+        working = fill_invalid(intensity.to_working(real), valid)
+        with torch.inference_mode():
+            x = torch.from_numpy(working).unsqueeze(1)
+            y = self._denoise(x, self._level(x, valid, intensity))
+            change = self.recipe.strength * (y - x).squeeze(1).numpy()
+        if valid is not None:
+            change = np.where(valid, change, 0)
+        if not np.isfinite(change).all():
+            raise MedfplError(f"{self.recipe.method} gave values that are not finite")
+        # The change is mapped back, not the value: where the filter did nothing, nothing is rounded.
+        return np.where(change == 0, real, real + change * np.float32(intensity.scale))
+
+    def _level(self, x: "Tensor", valid: npt.NDArray[np.bool_] | None, intensity: Intensity) -> "Tensor | float | None":
+        if self.recipe.noise_level is not None:
+            return self.recipe.noise_level.working(intensity)
+        if not self.needs_level:
+            return None
+        return _estimate(x, valid)
+
+    def _denoise(self, x: "Tensor", level: "Tensor | float | None") -> "Tensor":
+        import torch
+
+        try:
+            return self.denoiser.denoise(x, noise_level=level)
+        except torch.OutOfMemoryError:
+            raise MedfplError(f"not enough memory on {self.device}", "try --device cpu") from None
+
+
+def load(recipe: Recipe) -> Engine:
+    """Load the method of ``recipe`` on its device.
+
+    Raises:
+        UsageError: for a setting, model or device that the method does not take.
+        MedfplError: if the model or the device is not there.
+    """
+    method = METHODS.get(recipe.method)
+    settings = dict(recipe.settings)
+    device = choose_device(recipe.device)
+    if "device" in method.settings:
+        settings["device"] = device
+    elif recipe.device == "auto":
+        device = "cpu"
+    elif device != "cpu":
+        raise UsageError(f"{method.name} runs on the CPU only", "leave --device away")
+    if recipe.model is not None:
+        if "model" not in method.settings:
+            raise UsageError(f"{method.name} has no models", f"--model is for {DEFAULT_METHOD}")
+        settings["model"] = recipe.model
+    denoiser = method.make(**settings)
+    model = getattr(denoiser, "model", None)  # methods with weights say which
+    told = {k: v for k, v in settings.items() if k not in ("device", "model")}
+    if recipe.strength != 1:
+        told["strength"] = recipe.strength
+    if recipe.noise_level is not None:
+        told["noise_level"] = str(recipe.noise_level)
+    derivation = Derivation(
+        verb="denoised",
+        method=method.name,
+        model=model.card.name if model else "",
+        weights_sha256=model.card.sha256 if model else "",
+        parameters=told,
+    )
+    return Engine(recipe, denoiser, device, method.uses_noise_level, derivation)
+
+
+def measure_noise(before: Scan, after: Scan) -> tuple[float, float]:
+    """Return the noise of both (same shape): the median over at most MEASURED_SLICES slices, in real units.
+
+    On a CT slice it is the standard deviation that its soft tissue has most often, which does not depend on how
+    the noise is correlated; elsewhere, and where there is no soft tissue, that of white noise.
+    """
+    depth = len(before.pixels)
+    chosen = np.unique(np.linspace(0, depth - 1, min(depth, MEASURED_SLICES)).round().astype(int))
+    pairs = [_noise_of_slice(before, after, int(z)) for z in chosen]
+    first, second = np.median(np.array(pairs, dtype=np.float64), axis=0)
+    return float(first), float(second)
+
+
+def _noise_of_slice(before: Scan, after: Scan, z: int) -> tuple[float, float]:
+    import torch
+
+    from medfpl.denoisers.sigma import soft_tissue_noise
+
+    valid = None if before.valid is None else before.valid[z : z + 1]
+    images = [fill_invalid(s.pixels[z : z + 1], valid) for s in (before, after)]
+    if before.intensity.kind == "ct":
+        first, second = (soft_tissue_noise(image[0]) for image in images)
+        if first is not None and second is not None:
+            return first, second
+    with torch.inference_mode():
+        first, second = (float(_estimate(torch.from_numpy(image).unsqueeze(1), valid)) for image in images)
+    return first, second
+
+
+def _estimate(x: "Tensor", valid: npt.NDArray[np.bool_] | None) -> "Tensor":
+    import torch
+
+    from medfpl.denoisers.sigma import estimate_noise
+
+    return estimate_noise(x, None if valid is None else torch.from_numpy(valid).unsqueeze(1))
+
+
+def fill_invalid(working: FloatArray, valid: npt.NDArray[np.bool_] | None) -> FloatArray:
+    """Return (z, y, x) pixels with every pixel that is not valid replaced by the nearest valid one of its slice.
+
+    A slice without valid pixels becomes 0 (black).
+    """
+    if valid is None or valid.all():
+        return working
+    from scipy.ndimage import distance_transform_edt
+
+    filled = working.copy()
+    for image, ok in zip(filled, valid, strict=True):
+        if not ok.any():
+            image[:] = 0
+        elif not ok.all():
+            nearest = distance_transform_edt(~ok, return_distances=False, return_indices=True)
+            image[:] = image[tuple(nearest)]
+    return filled

@@ -1,0 +1,171 @@
+"""Denoising files: each is read, denoised and written on its own, and a failure stays its own."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from medfpl.errors import TargetExists
+from medfpl.io import read, write
+from medfpl.io.atomic import check_target
+from medfpl.pipeline.batch import Slots, Stopped, run_batch
+from medfpl.pipeline.engine import Denoised, Engine, Recipe, load
+from medfpl.pipeline.extras import preview_target, residual_target, write_preview, write_residual
+from medfpl.pipeline.jobs import Job
+from medfpl.pipeline.scale import SeriesScale
+from medfpl.scan import Kind, Scan
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What to write and what to do with outputs that exist. ``writing`` goes to medfpl.io.write as it is."""
+
+    kind: Kind | None = None
+    residual: bool = False
+    preview: bool = False
+    overwrite: bool = False
+    resume: bool = False
+    writing: Mapping[str, Any] = field(default_factory=dict)
+
+    def by_products(self, target: Path) -> list[Path]:
+        """Return the further files wished for beside ``target``."""
+        wanted = ((self.residual, residual_target), (self.preview, preview_target))
+        return [place(target) for wished, place in wanted if wished]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job; noise in ``unit`` (HU or grey levels), ``seconds`` from reading to written."""
+
+    job: Job
+    status: Literal["done", "kept", "failed", "stopped"]
+    outputs: tuple[Path, ...] = ()
+    kind: str = ""
+    slices: int = 0
+    unit: str = ""
+    noise_before: float | None = None
+    noise_after: float | None = None
+    sha256: str = ""
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    error: Exception | None = None
+
+
+class FailedToLoad(Exception):
+    """The method itself cannot be had, so that no file can be denoised; ``cause`` says why."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+class EngineOnDemand:
+    """Loads the method when the first good file asks for it: refusals alone never import torch.
+
+    ``tell`` is called once with the loaded engine, from whichever thread loads it.
+    """
+
+    def __init__(self, recipe: Recipe, tell: Callable[[Engine], None] = lambda engine: None) -> None:
+        self._recipe = recipe
+        self._tell = tell
+        self._lock = threading.Lock()
+        self.engine: Engine | None = None
+
+    def get(self) -> Engine:
+        """Return the engine, loaded once; raise FailedToLoad from what prevents it."""
+        with self._lock:
+            if self.engine is None:
+                try:
+                    self.engine = load(self._recipe)
+                except Exception as error:
+                    raise FailedToLoad(error) from error
+                self._tell(self.engine)
+            return self.engine
+
+
+def denoise_files(
+    jobs: Sequence[Job],
+    engine: EngineOnDemand,
+    wishes: Wishes,
+    scale: SeriesScale,
+    *,
+    at_once: int = 1,
+    watch: Callable[[Job, float], None] = lambda job, share: None,
+) -> Generator[tuple[int, Outcome]]:
+    """Yield (position in ``jobs``, outcome) as each file is finished.
+
+    ``watch(job, share)`` is told from the working threads how much of a file is denoised, 0 to 1.
+
+    Raises:
+        FailedToLoad: when the method cannot be loaded.
+    """
+
+    def work(job: Job, slots: Slots) -> Outcome:
+        started = time.monotonic()
+        try:
+            return _denoise_file(job, engine, wishes, scale, slots, watch, started)
+        except FailedToLoad:
+            raise
+        except Stopped:
+            return Outcome(job, "stopped")
+        except Exception as error:
+            return Outcome(job, "failed", seconds=time.monotonic() - started, error=error)
+
+    return run_batch(jobs, work, jobs=at_once)
+
+
+def _denoise_file(
+    job: Job,
+    on_demand: EngineOnDemand,
+    wishes: Wishes,
+    scale: SeriesScale,
+    slots: Slots,
+    watch: Callable[[Job, float], None],
+    started: float,
+) -> Outcome:
+    beside = wishes.by_products(job.target)
+    outputs = (job.target, *beside)
+    there = [path.exists() for path in outputs]
+    if wishes.resume and all(there):
+        return Outcome(job, "kept", outputs)
+    # A resumed run makes a by-product that is missing together with its image, and gets the same bytes again.
+    overwrite = wishes.overwrite or wishes.resume
+    if any(there) and not overwrite:
+        raise TargetExists("its output exists", "--overwrite replaces outputs, --resume keeps those that are complete")
+    for path in outputs:
+        check_target(path, job.path, overwrite=overwrite)
+    scan = scale.apply(read(job.path, kind=wishes.kind))
+    with slots.compute():
+        slots.check()
+        engine = on_demand.get()
+        result = engine.run(scan, lambda done, total: _step(slots, watch, job, done / total))
+    # The image comes last: where it exists, everything else of it does.
+    if wishes.residual:
+        write_residual(scan, result.scan, residual_target(job.target), overwrite=overwrite)
+    if wishes.preview:
+        write_preview(scan, result.scan, preview_target(job.target), overwrite=overwrite)
+    written = write(result.scan, job.target, engine.derivation, overwrite=overwrite, **wishes.writing)
+    return _outcome(job, scan, result, (*written, *beside), time.monotonic() - started)
+
+
+def _step(slots: Slots, watch: Callable[[Job, float], None], job: Job, share: float) -> None:
+    slots.check()
+    watch(job, share)
+
+
+def _outcome(job: Job, scan: Scan, result: Denoised, outputs: tuple[Path, ...], seconds: float) -> Outcome:
+    return Outcome(
+        job,
+        "done",
+        outputs,
+        kind=scan.intensity.kind,
+        slices=len(scan.pixels),
+        unit=scan.intensity.unit,
+        noise_before=result.noise_before,
+        noise_after=result.noise_after,
+        sha256=scan.source.sha256,
+        seconds=seconds,
+        notes=scan.source.notes,
+    )
