@@ -100,25 +100,27 @@ def _ghost(x: Tensor, values: Sequence[Values], generators: Sequence[Generator],
     return torch.fft.ifft(torch.fft.fft(with_phase(x, values), dim=-2) * weight, dim=-2).abs()
 
 
-def line_psf(length: Tensor, degrees: Tensor, reach: int, height: int, width: int) -> Tensor:
+def line_psf(length: Tensor, degrees: Tensor, height: int, width: int) -> Tensor:
     """Return the point spread functions of straight movements over ``length`` px (B,): (B, 1, height, width).
 
-    The origin lies at pixel (0, 0), cyclically; ``reach`` bounds half the length. Points along the path are
-    shared bilinearly by the pixels around them, so the function is not negative and sums to 1.
+    The origin lies at pixel (0, 0), cyclically. Points along the path, eight a pixel, are shared bilinearly by
+    the pixels around them, so the function is not negative and sums to 1.
     """
-    b, points = len(length), 8 * reach + 1
-    t = torch.linspace(-0.5, 0.5, points, dtype=length.dtype, device=length.device) * length[:, None]
+    points = (8 * length.ceil() + 1)[:, None]
+    k = torch.arange(int(points.max()), dtype=length.dtype, device=length.device)
+    t = ((k + 0.5) / points - 0.5) * length[:, None]
+    share = (k < points) / points
     angle = degrees[:, None] * (pi / 180)
     v, u = -t * angle.sin(), t * angle.cos()
     v0, u0 = v.floor(), u.floor()
-    item = torch.arange(b, device=length.device)[:, None] * height
-    psf = length.new_zeros(b * height * width)
+    item = torch.arange(len(length), device=length.device)[:, None] * height
+    psf = length.new_zeros(len(length) * height * width)
     for dv in (0, 1):
         for du in (0, 1):
-            weight = (1 - (v - v0 - dv).abs()) * (1 - (u - u0 - du).abs()) / points
+            weight = (1 - (v - v0 - dv).abs()) * (1 - (u - u0 - du).abs()) * share
             at = (item + (v0.long() + dv) % height) * width + (u0.long() + du) % width
             psf.index_add_(0, at.flatten(), weight.flatten())
-    return psf.view(b, 1, height, width)
+    return psf.view(-1, 1, height, width)
 
 
 def _blur(x: Tensor, values: Sequence[Values], generators: Sequence[Generator], contexts: Sequence[Context]) -> Tensor:
@@ -126,7 +128,7 @@ def _blur(x: Tensor, values: Sequence[Values], generators: Sequence[Generator], 
     reach = ceil(max(v["length"] for v in values) / 2) + 1
     padded = mirror(x, reach)
     size = padded.shape[-2:]
-    psf = line_psf(length, degrees, reach, *size)
+    psf = line_psf(length, degrees, *size)
     blurred = torch.fft.irfft2(torch.fft.rfft2(padded) * torch.fft.rfft2(psf), s=size)
     return blurred[..., reach : reach + x.shape[-2], reach : reach + x.shape[-1]].contiguous()
 
