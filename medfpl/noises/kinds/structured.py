@@ -41,11 +41,12 @@ def _draw(generator: Generator, shape: tuple[int, int], values: Values, context:
 def _wave(x: Tensor, per_row: Sequence[float], per_column: Sequence[float], phase: Sequence[float]) -> Tensor:
     """Return the angle (B, 1, H, W) in radians of a plane wave, given its cycles per px along both axes."""
     # float64 until the whole turns are gone: float32 would lose digits on a large image
-    like: dict[str, Any] = {"dtype": torch.float64, "device": x.device}
-    rows = torch.tensor(per_row, **like).view(-1, 1, 1, 1) * torch.arange(x.shape[-2], **like).view(-1, 1)
-    columns = torch.tensor(per_column, **like).view(-1, 1, 1, 1) * torch.arange(x.shape[-1], **like)
-    start = torch.tensor(phase, **like).view(-1, 1, 1, 1) / (2 * pi)
-    return (rows + start).frac().to(x.dtype).add(columns.frac().to(x.dtype)).mul_(2 * pi)
+    start, rows, columns = (
+        torch.tensor(v, dtype=torch.float64).view(-1, 1, 1, 1) for v in (phase, per_row, per_column)
+    )
+    rows = (rows * torch.arange(x.shape[-2])[:, None] + start / (2 * pi)).frac().to(x.device, x.dtype)
+    columns = (columns * torch.arange(x.shape[-1])).frac().to(x.device, x.dtype)
+    return (rows + columns).mul_(2 * pi)
 
 
 def _pattern(
