@@ -6,12 +6,22 @@ Names are known without importing anything; a module is imported when it is aske
 import pkgutil
 from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module, util
 from typing import Generic, TypeVar
 
 from medfpl.errors import UsageError
 
 T = TypeVar("T")
+
+
+@cache
+def _modules_of(package: str) -> tuple[str, ...]:
+    spec = util.find_spec(package)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(package)
+    found = pkgutil.iter_modules(list(spec.submodule_search_locations))
+    return tuple(sorted(m.name.replace("_", "-") for m in found if not m.name.startswith("_")))
 
 
 class Registry(Generic[T]):
@@ -29,11 +39,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Return the entries' names, sorted, without importing them."""
-        spec = util.find_spec(self._package)
-        assert spec is not None
-        assert spec.submodule_search_locations is not None
-        found = pkgutil.iter_modules(list(spec.submodule_search_locations))
-        return sorted(m.name.replace("_", "-") for m in found if not m.name.startswith("_"))
+        return list(_modules_of(self._package))
 
     def resolve(self, name: str) -> str:
         """Return the entry's name for ``name`` or its alias; raise UsageError if there is none."""
