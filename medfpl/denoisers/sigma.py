@@ -40,7 +40,7 @@ def estimate_noise(x: Tensor, valid: Tensor | None = None) -> Tensor:
     Median absolute value of a second difference along both axes (Immerkaer 1996, Computer Vision and Image
     Understanding 64) over the flatter half of the body. ``valid`` (bool, like ``x``) is False at pixels not to use.
     Noise with neighbour correlation is underestimated, for the difference sees the highest frequencies only:
-    see ``estimate_noise_correlated``. Isolated impulses do not count as noise. 0 where nothing varies.
+    see ``estimate_noise_correlated``. Impulses at the image's extreme values do not count. 0 where nothing varies.
     """
     x, flat = _flattest(x, valid, smoothing=2.0, share=0.5)
     for dim in (-2, -1):
@@ -69,12 +69,8 @@ def estimate_noise_correlated(x: Tensor, valid: Tensor | None = None, levels: in
     for level in range(levels):
         step = 2**level
         smooth, detail = _dilated(x, low, -2, step), _dilated(x, high, -2, step)
-        for band in (
-            _dilated(smooth, high, -1, step),
-            _dilated(detail, low, -1, step),
-            _dilated(detail, high, -1, step),
-        ):
-            variance += _robust_sd(band, flat) ** 2
+        for rows, taps in ((smooth, high), (detail, low), (detail, high)):
+            variance += _robust_sd(_dilated(rows, taps, -1, step), flat) ** 2
         x = _dilated(smooth, low, -1, step)
     return (variance / (1 - 4.0**-levels)).sqrt()
 
@@ -82,7 +78,8 @@ def estimate_noise_correlated(x: Tensor, valid: Tensor | None = None, levels: in
 def soft_tissue_noise(hu: npt.NDArray[Any]) -> float | None:
     """Return the noise of a CT slice ``hu`` (H, W) in HU: the most frequent local standard deviation in soft tissue.
 
-    Local standard deviations of 7 x 7 windows that hold 0..100 HU only; None where fewer than 200 such windows are found.
+    The mode over the 7 x 7 windows with a mean of 0..100 HU and no pixel outside -50..150 HU (after Christianson
+    2015, American Journal of Roentgenology 205); None where fewer than 200 pixels have such a window.
     """
     from scipy.ndimage import gaussian_filter1d, minimum_filter, uniform_filter
 

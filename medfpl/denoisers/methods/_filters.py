@@ -20,7 +20,7 @@ def require_odd(name: str, size: int) -> None:
 
 
 def reflect(x: Tensor, rows: int, columns: int) -> Tensor:
-    """Continue ``x`` (..., H, W) by half-sample reflection: ``rows`` more at top and bottom, ``columns`` at the sides."""
+    """Continue ``x`` (..., H, W) by half-sample reflection: ``rows`` at top and bottom, ``columns`` at the sides."""
     for dim, pad in ((-2, rows), (-1, columns)):
         if pad:
             n = x.shape[dim]

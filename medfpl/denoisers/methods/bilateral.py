@@ -11,7 +11,7 @@ from medfpl.denoisers.methods._filters import half_plane, shifted
 from medfpl.denoisers.sigma import noise_levels
 
 # docs/decisions/classical-filter-defaults.md
-RANGE_FACTOR = 3.0
+RANGE_FACTOR = 3.5
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class BilateralFilter:
     radius: int
 
     def denoise(self, x: Tensor, *, noise_level: Tensor | float | None = None) -> Tensor:
-        """Return the filtered batch (B, 1, H, W), working units; at noise level 0 with automatic range, ``x`` itself."""
+        """Return the filtered batch (B, 1, H, W), working units; where the range width is 0, ``x`` itself."""
         if self.sigma_range is not None:
             width = x.new_full((len(x), 1, 1, 1), self.sigma_range)
         else:

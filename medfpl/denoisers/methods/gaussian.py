@@ -9,8 +9,8 @@ from medfpl.denoisers.methods._filters import gaussian_blur
 from medfpl.denoisers.sigma import noise_levels
 
 # For a smooth image the squared error of a Gaussian of width s is a s^4 (blur) + sigma^2 / (4 pi s^2) (noise), least
-# at s ~ sigma^(1/3). The factor and the exponent for real images: docs/decisions/classical-filter-defaults.md.
-WIDTH_FACTOR, WIDTH_EXPONENT, WIDEST = 1.8, 0.4, 3.0
+# at s ~ sigma^(1/3). The factor for real images: docs/decisions/classical-filter-defaults.md.
+WIDTH_FACTOR, WIDTH_EXPONENT, WIDEST = 2.8, 1 / 3, 3.0
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class GaussianFilter:
     sigma: float | None
 
     def denoise(self, x: Tensor, *, noise_level: Tensor | float | None = None) -> Tensor:
-        """Return the smoothed batch (B, 1, H, W), working units; at noise level 0 with automatic width, ``x`` itself."""
+        """Return the smoothed batch (B, 1, H, W), working units; where the width is 0, ``x`` itself."""
         if self.sigma is not None:
             return gaussian_blur(x, self.sigma)
         levels = noise_levels(x, noise_level)

@@ -10,7 +10,7 @@ from medfpl.denoisers.methods._filters import half_plane, reflect, require_odd, 
 from medfpl.denoisers.sigma import noise_levels
 
 # docs/decisions/classical-filter-defaults.md
-H_FACTOR = 0.6
+H_FACTOR = 0.8
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class NonLocalMeans:
         require_odd("search", self.search)
 
     def denoise(self, x: Tensor, *, noise_level: Tensor | float | None = None) -> Tensor:
-        """Return the filtered batch (B, 1, H, W), working units; at noise level 0 with automatic h, ``x`` itself."""
+        """Return the filtered batch (B, 1, H, W), working units; where h is 0, ``x`` itself."""
         levels = noise_levels(x, noise_level)
         width = torch.full_like(levels, self.h) if self.h is not None else H_FACTOR * levels
         sharpness = -1.0 / (self.patch**2 * width.clamp_min(1e-6) ** 2)

@@ -20,8 +20,8 @@ class WaveletShrinkage:
     """Soft threshold sigma^2 / s in each band of an orthogonal wavelet, s^2 = max(band's variance - sigma^2, 0).
 
     The mean over ``shifts`` x ``shifts`` positions of the grid (cycle spinning) removes the blocks that a decimated
-    transform leaves. Borders by half-sample reflection; ``levels`` 0 is three less than the image allows, at least 1.
-    The transform runs in NumPy on the CPU.
+    transform leaves. Borders by half-sample reflection; an image too small for ``levels`` octaves gets as many
+    as it holds, at least 1. The transform runs in NumPy on the CPU.
     """
 
     wavelet: str
@@ -45,7 +45,7 @@ class WaveletShrinkage:
         import pywt
 
         wavelet = pywt.Wavelet(self.wavelet)
-        levels = self.levels or max(pywt.dwtn_max_level(pixels.shape[-2:], wavelet) - 3, 1)
+        levels = min(self.levels, max(pywt.dwtn_max_level(pixels.shape[-2:], wavelet), 1))
         # Level by level: pywt.wavedec2 warns about images that are small for the wavelet, which are welcome here.
         smooth, bands = pixels, []
         for _ in range(levels):
@@ -60,7 +60,7 @@ class WaveletShrinkage:
 
 def _soft(band: FloatArray, variance: FloatArray) -> FloatArray:
     signal = np.square(band).mean((-2, -1), keepdims=True) - variance
-    threshold = variance / np.sqrt(np.maximum(signal, np.finfo(band.dtype).eps))
+    threshold = variance / np.sqrt(np.maximum(signal, np.finfo(band.dtype).tiny))
     return np.sign(band) * np.maximum(np.abs(band) - threshold, 0)
 
 
@@ -71,8 +71,8 @@ METHOD = Method(
     source="Chang, Yu & Vetterli 2000, IEEE Transactions on Image Processing 9; shifts: Coifman & Donoho 1995",
     settings={
         "wavelet": Setting("sym4", "orthogonal wavelet", choices=WAVELETS),
-        "levels": Setting(0, "octaves to shrink; 0 is three less than the image allows", 0, 10),
-        "shifts": Setting(2, "positions of the grid a direction, whose results are averaged", 1, 8),
+        "levels": Setting(5, "octaves to shrink", 1, 10),
+        "shifts": Setting(4, "positions of the grid a direction, whose results are averaged", 1, 8),
     },
     uses_noise_level=True,
 )

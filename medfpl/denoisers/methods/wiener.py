@@ -9,6 +9,10 @@ from medfpl.denoisers.base import Method, Setting
 from medfpl.denoisers.methods._filters import box_mean, reflect, require_odd
 from medfpl.denoisers.sigma import noise_levels
 
+# A window's variance scatters about that of the noise: a little more than the noise has to go for flat areas to
+# become flat. docs/decisions/classical-filter-defaults.md
+NOISE_FACTOR = 1.2
+
 
 @dataclass(frozen=True)
 class WienerFilter:
@@ -27,7 +31,10 @@ class WienerFilter:
     def denoise(self, x: Tensor, *, noise_level: Tensor | float | None = None) -> Tensor:
         """Return the filtered batch (B, 1, H, W), working units; at noise level 0, ``x`` to rounding."""
         x = x if x.is_floating_point() else x.float()
-        noise = noise_levels(x, self.noise if self.noise is not None else noise_level) ** 2
+        if self.noise is not None:
+            noise = noise_levels(x, self.noise) ** 2
+        else:
+            noise = (NOISE_FACTOR * noise_levels(x, noise_level)) ** 2
         mean = box_mean(x, self.size)
         variance = window_variance(x, mean, self.size)
         gain = (variance - noise).clamp_min(0) / torch.maximum(variance, noise).clamp_min(torch.finfo(x.dtype).tiny)
@@ -55,7 +62,7 @@ METHOD = Method(
     source="Lee 1980, IEEE Transactions on Pattern Analysis and Machine Intelligence 2",
     settings={
         "size": Setting(5, "window size in pixels, odd", 3, 15),
-        "noise": Setting(None, "standard deviation of the noise in working units; auto is the noise level", 0, 10),
+        "noise": Setting(None, "standard deviation to remove, working units; auto follows the noise level", 0, 10),
     },
     uses_noise_level=True,
 )
