@@ -173,22 +173,20 @@ def assign_splits(candidates: Sequence[Candidate], settings: Settings) -> list[C
     return _capped(placed, settings)
 
 
-def ingest(
+def plan_store(
     sources: Sequence[Path],
     target: Path,
     settings: Settings,
     *,
     patients: dict[str, str] | None = None,
-    workers: int = 1,
     resume: bool = False,
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
-    """Make the store at ``target`` from ``sources`` and return what was done; one bad file stops nothing.
+) -> tuple[list[Candidate], Outcome]:
+    """Find and split the images, begin the store, and return what is still to be converted.
 
-    ``report(done, total)`` is called after each image. With ``resume`` images that are already whole are kept.
+    With ``resume`` a store that was begun with the same settings goes on, and images that are whole stay.
 
     Raises:
-        MedfplError: if the target holds something else, or nothing could be ingested.
+        MedfplError: if the target holds something else, or no image was found.
     """
     if (target / "store.json").exists() and not resume:
         raise MedfplError("the store exists", "go on with --resume, or choose another folder")
@@ -200,12 +198,25 @@ def ingest(
     done = written(target)
     todo = [c for c in candidates if c.id not in done]
     outcome.kept = len(candidates) - len(todo)
+    return todo, outcome
+
+
+def fill_store(
+    todo: Sequence[Candidate],
+    outcome: Outcome,
+    target: Path,
+    settings: Settings,
+    *,
+    workers: int = 1,
+    report: Callable[[int], None] = lambda done: None,
+) -> Outcome:
+    """Convert ``todo`` and finish the store; one bad file stops nothing. ``report(done)`` follows each image."""
     for count, (candidate, error) in enumerate(_convert_all(todo, target, settings, workers), start=1):
         if error is None:
             outcome.done += 1
         else:
             outcome.refused.append((candidate.relative, error))
-        report(count, len(todo))
+        report(count)
     outcome.store = finish_store(target)
     return outcome
 

@@ -18,12 +18,11 @@ TILE = 1024
 
 @dataclass(frozen=True)
 class NetworkDenoiser:
-    """A loaded network behind the Denoiser contract. ``strength`` 1 removes all predicted noise, 0 none."""
+    """A loaded network behind the Denoiser contract."""
 
     net: UNet
     model: Model
     device: str = "cpu"
-    strength: float = 1.0
     whole_pixels: int = WHOLE_PIXELS
     tile: int = TILE
 
@@ -40,12 +39,12 @@ class NetworkDenoiser:
                 max_pixels=self.whole_pixels,
                 size=self.tile,
             )
-            return x - (self.strength * noise).to(x.device, x.dtype)
+            return x - noise.to(x.device, x.dtype)
 
 
-def _build(model: str | None, device: str, strength: float) -> NetworkDenoiser:
+def _build(model: str | None, device: str) -> NetworkDenoiser:
     found = find_model(model)
-    return NetworkDenoiser(load_unet(found, device), found, device, strength)
+    return NetworkDenoiser(load_unet(found, device), found, device)
 
 
 METHOD = Method(
@@ -56,6 +55,5 @@ METHOD = Method(
     settings={
         "model": Setting(None, "model name, run folder or card (none: the default model)", text=True),
         "device": Setting("cpu", "torch device", text=True),
-        "strength": Setting(1.0, "share of the predicted noise that is removed", 0.0, 1.0),
     },
 )
