@@ -12,8 +12,12 @@ from medfpl.noises.polynomial import polynomial_field
 
 def ramp(shift: Tensor, frequency: Tensor) -> Tensor:
     """Return exp(-2 pi i frequency shift), the spectrum's factor for a shift in px (frequency in cycles/px)."""
-    angle = -2 * pi * frequency * shift
-    return torch.polar(torch.ones_like(angle), angle)
+    return turn(-2 * pi * frequency * shift)
+
+
+def turn(angle: Tensor) -> Tensor:
+    """Return exp(i angle), several times faster on the CPU than ``torch.polar``."""
+    return torch.complex(angle.cos(), angle.sin())
 
 
 def frequencies(n: int, like: Tensor) -> Tensor:
@@ -43,7 +47,7 @@ def with_phase(x: Tensor, values: Sequence[Values]) -> Tensor:
     if not any(v["phase"] for v in values):
         return x
     angle = column(values, "phase", x) * polynomial_field([v["phase_map"] for v in values], x)
-    return torch.polar(torch.ones_like(angle), angle) * x
+    return turn(angle) * x
 
 
 def mirror(x: Tensor, margin: int) -> Tensor:
