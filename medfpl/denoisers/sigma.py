@@ -78,7 +78,7 @@ def estimate_noise_correlated(x: Tensor, valid: Tensor | None = None, levels: in
 def soft_tissue_noise(hu: npt.NDArray[Any]) -> float | None:
     """Return the noise of a CT slice ``hu`` (H, W) in HU: the most frequent local standard deviation in soft tissue.
 
-    The mode over the 7 x 7 windows with a mean of 0..100 HU and no pixel outside -50..150 HU (after Christianson
+    The mode over the 7 x 7 windows with a mean of 0..100 HU and no pixel outside -150..250 HU (after Christianson
     2015, American Journal of Roentgenology 205); None where fewer than 200 pixels have such a window.
     """
     from scipy.ndimage import gaussian_filter1d, minimum_filter, uniform_filter
@@ -86,7 +86,7 @@ def soft_tissue_noise(hu: npt.NDArray[Any]) -> float | None:
     pixels = np.asarray(hu, dtype=np.float64)
     mean = uniform_filter(pixels, 7)
     variance = uniform_filter(pixels**2, 7) - mean**2
-    tissue = minimum_filter((pixels > -50) & (pixels < 150), 7) & (mean > 0) & (mean < 100)
+    tissue = minimum_filter((pixels > -150) & (pixels < 250), 7) & (mean > 0) & (mean < 100)
     sd = np.sqrt(np.maximum(variance[tissue], 0) * 49 / 48)
     if sd.size < 200:
         return None

@@ -117,7 +117,7 @@ def test_levels_given_as_numbers_or_an_item_each():
         noise_levels(x, torch.tensor([0.1, 0.2]))
 
 
-@pytest.mark.parametrize("sd", [3.0, 10.0, 25.0])
+@pytest.mark.parametrize("sd", [3.0, 10.0, 25.0, 50.0])
 def test_soft_tissue_noise_in_hu(sd):
     hu = 1100 * body() - 1000 + 490
     noisy = hu + sd * white(hu.shape, 7)
