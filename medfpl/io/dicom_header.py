@@ -31,8 +31,8 @@ _PROJECTION = "1 1.1 1.1.1 1.2 1.2.1 1.3 1.3.1 12.1 12.1.1 12.2 12.2.1 13.1.3 13
 _XRAY = {_CLASS + n for n in _PROJECTION.split()}
 _CAPTURE = {_CLASS + n for n in ("7", "7.2", "7.3")}
 _XRAY_MODALITIES = {"CR", "DX", "MG", "XA", "RF", "PX", "IO", "RG", "RTIMAGE"}
-_BY_MODALITY = {"CT": _CLASS + "2", "MR": _CLASS + "4", "CR": _CLASS + "1"}
 _NOT_GREY = ("Color", "Video", "Whole Slide", "Single Bit", "Tiled")
+_NOT_HU = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 _UID_KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 _FILTERED = re.compile(r"denois|noise reduc|smooth|filter|medfpl", re.IGNORECASE)
@@ -67,8 +67,8 @@ def parse_header(raw: bytes, layout: Layout) -> Dataset:
     """Return the data set without its pixels, with ``file_meta``; BadInput if pydicom cannot read it.
 
     Elements stay undecoded, byte for byte, but for those of a big endian file, which are all decoded, since
-    nothing writes big endian. An element whose value does not fit its VR becomes UN and keeps its bytes. Empty SOP
-    UIDs are taken from the meta group, which holds the same two.
+    nothing writes big endian. An element whose value does not fit its VR becomes UN and keeps its bytes. SOP UIDs that
+    a de-identification emptied are taken from the meta group, which must hold the same two.
     """
     try:
         dataset = _parse(raw, layout)
@@ -78,10 +78,8 @@ def parse_header(raw: bytes, layout: Layout) -> Dataset:
         raise BadInput("its DICOM elements are damaged") from None
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         known = dataset.file_meta.get("MediaStorage" + keyword)
-        if not dataset.get(keyword) and known:
+        if keyword in dataset and not dataset[keyword].value and known:
             setattr(dataset, keyword, known)
-    if not dataset.get("SOPClassUID") and text(dataset, "Modality") in _BY_MODALITY:
-        dataset.SOPClassUID = _BY_MODALITY[text(dataset, "Modality")]
     return dataset
 
 
@@ -241,7 +239,8 @@ def kind_of(dataset: Dataset, stored_bits: int) -> Kind:
     if sop_class in _CT:
         if "LOCALIZER" in image_type:  # a projection, whose numbers are not HU
             return "xray"
-        return "ct" if unit in ("", "HU") else "other"
+        # Writers spell HU in many ways; what is none is named by a term of PS3.3 C.11.1.1.2.
+        return "other" if unit in _NOT_HU else "ct"
     if sop_class in _MR:
         return "mr"
     if sop_class in _XRAY:

@@ -40,7 +40,7 @@ def read_dicom(
     raw, sha256 = read_bytes(path, limits)
     layout = scan_tags(raw, limits)
     dataset = header.parse_header(raw, layout)
-    pixel_format = _checked(dataset, layout, limits, allow_burned_in)
+    pixel_format = checked_format(dataset, layout, limits, allow_burned_in)
     frames = pixel_format.shape[0]
     slope, intercept = _rescale(dataset, frames)
     forbidden = _padding(dataset, pixel_format)
@@ -77,7 +77,7 @@ def describe_dicom(path: Path, limits: Limits = DEFAULT_LIMITS) -> dict[str, Any
         "transfer_syntax": dataset.file_meta.TransferSyntaxUID.name,
     }
     try:
-        pixel_format = _checked(dataset, layout, limits, allow_burned_in=False)
+        pixel_format = checked_format(dataset, layout, limits, allow_burned_in=False)
         _rescale(dataset, pixel_format.shape[0])
         geometry = read_geometry(dataset, pixel_format.shape[0])
     except MedfplError as error:
@@ -110,7 +110,8 @@ def read_header(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[Dataset, L
     return header.parse_header(raw, layout), layout
 
 
-def _checked(dataset: Dataset, layout: Layout, limits: Limits, allow_burned_in: bool) -> PixelFormat:
+def checked_format(dataset: Dataset, layout: Layout, limits: Limits, allow_burned_in: bool) -> PixelFormat:
+    """Return how the pixels are stored, all being well; BadInput for every reason to refuse that a header can give."""
     header.check_object(dataset, layout)
     pixel_format = header.pixel_format(dataset, limits)
     header.check_identity(dataset, allow_burned_in)

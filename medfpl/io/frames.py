@@ -107,7 +107,8 @@ def decode_frame(
     """
     coding, _ = CODINGS[syntax]
     allocated, _ = bits
-    frame = frame.rstrip(b"\0") if coding != "rle" else frame
+    # Padding to an even length, by whichever byte.
+    frame = frame.rstrip(b"\0\xff") if coding != "rle" else frame
     if coding == "rle":
         head, decoder = FrameHead(*shape, 1, allocated), "rle"
         if len(frame) < 64:
