@@ -305,18 +305,15 @@ def _resize(pixels: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _own_noise(scan: Scan) -> float:
-    """The noise the image already has, in real units (median over slices): soft tissue for CT, else all of it."""
+    """The noise the image already has, in real units: the finest-scale estimate, median over some slices."""
     import torch
 
-    from medfpl.denoisers.sigma import estimate_noise, soft_tissue_noise
+    from medfpl.denoisers.sigma import estimate_noise
 
-    chosen = scan.pixels[:: max(1, len(scan.pixels) // 8)]
-    if scan.intensity.kind == "ct":
-        found = [s for s in (soft_tissue_noise(p) for p in chosen) if s is not None]
-        if found:
-            return float(np.median(found))
-    working = np.nan_to_num(scan.intensity.to_working(chosen), posinf=0, neginf=0)
-    return float(estimate_noise(torch.from_numpy(working)[:, None]).median()) * scan.intensity.scale
+    chosen = slice(None, None, max(1, len(scan.pixels) // 8))
+    working = np.nan_to_num(scan.intensity.to_working(scan.pixels[chosen]), posinf=0, neginf=0)
+    valid = None if scan.valid is None else torch.from_numpy(scan.valid[chosen])[:, None]
+    return float(estimate_noise(torch.from_numpy(working)[:, None], valid).median()) * scan.intensity.scale
 
 
 def _try(candidate: Candidate, target: Path, settings: Settings) -> str | None:
