@@ -1,9 +1,10 @@
 """run.json: what a run was asked, with which versions, and what it made. No identity, no absolute path."""
 
 import json
+import os
 import platform
-import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,28 +52,42 @@ def load_runs(path: Path) -> list[dict[str, Any]]:
     return data["runs"]
 
 
+def time_to_state(earlier: Sequence[Mapping[str, Any]], *, resume: bool) -> datetime:
+    """Return the one time that all files of a run carry: that of the run which ``resume`` goes on with, else now.
+
+    So a resumed run gives the bytes that the interrupted one would have given. SOURCE_DATE_EPOCH overrides it.
+    """
+    fixed = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if fixed.isascii() and fixed.isdigit():
+        return datetime.fromtimestamp(int(fixed), UTC)
+    if resume and earlier:
+        try:
+            return datetime.fromisoformat(str(earlier[-1].get("stated")))
+        except ValueError:
+            pass
+    return datetime.now(UTC).replace(microsecond=0)
+
+
 def describe_run(
-    command: str,
-    arguments: Mapping[str, Any],
-    *,
-    device: str,
-    seed: int,
-    started: float,
-    seconds: float,
-    outcomes: Sequence[Mapping[str, Any]],
+    command: str, arguments: Mapping[str, Any], *, seed: int, started: datetime, stated: datetime
 ) -> dict[str, Any]:
-    """Return one run's record; ``started`` is in seconds since 1970, ``outcomes`` one a file, paths relative."""
+    """Return the record of a run that begins; ``stated`` is the time that its files carry."""
     return {
         "command": command,
         "arguments": dict(arguments),
         "versions": versions(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": device,
         "seed": seed,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(seconds, 3),
-        "files": list(outcomes),
+        "started": started.isoformat(),
+        "stated": stated.isoformat(),
+        "finished": False,
+        "files": [],
     }
+
+
+def finish_run(run: Mapping[str, Any], *, seconds: float, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the record of a run that ended; ``files`` is one row a file, paths relative to the record."""
+    return {**run, "finished": True, "seconds": round(seconds, 3), "files": list(files)}
 
 
 def manifest_bytes(runs: Sequence[Mapping[str, Any]]) -> bytes:

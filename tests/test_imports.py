@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "medfpl"
 # A room imports from its own row and the rows above.
 ROWS = (
     ("errors", "scan", "seeds", "registry", "manifest", "sample"),
-    ("io", "tiles", "noises", "nets"),
+    ("io", "tiles", "noises", "nets", "phantoms"),
     ("explain", "denoisers"),
     ("training", "store", "bench", "views", "pipeline", "report"),
     ("cli", "__main__"),

@@ -3,16 +3,18 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from medfpl import __version__
 from medfpl.cli.output import Output, as_known
-from medfpl.errors import EXIT_NOTHING_DONE, EXIT_OK, EXIT_SOME_FAILED, BadInput, escape
+from medfpl.errors import EXIT_NOTHING_DONE, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, BadInput, UsageError, escape
 from medfpl.io.atomic import atomic_target, sweep
-from medfpl.manifest import describe_run, load_runs, manifest_bytes, run_name
+from medfpl.manifest import describe_run, finish_run, load_runs, manifest_bytes, run_name, time_to_state
 from medfpl.pipeline.engine import Engine, Recipe
 from medfpl.pipeline.jobs import Job, Plan, Shard
 from medfpl.pipeline.run import EngineOnDemand, FailedToLoad, Outcome, Wishes, denoise_files
@@ -23,18 +25,27 @@ MAX_ROWS = 24
 
 def run(out: Output, work: Plan, recipe: Recipe, wishes: Wishes, part: Shard, at_once: int, seed: int) -> int:
     """Do the work of ``work`` and return the exit code."""
-    started = time.time()
+    clock, started = time.monotonic(), datetime.now(UTC).replace(microsecond=0)
     record = work.folder / run_name(part.index, part.count) if work.folder else None
     earlier = load_runs(record) if record else []
-    if work.folder and work.folder.is_dir():
-        sweep(work.folder)
+    stated = time_to_state(earlier, resume=wishes.resume)
+    arguments = {**recipe.arguments(), **_plain(wishes), "shard": f"{part.index}/{part.count}"}
+    this = describe_run("denoise", arguments, seed=seed, started=started, stated=stated)
+
+    def on_load(engine: Engine) -> None:
+        out.say(_greeting(engine))
+        if record:  # before any output: what goes on with this run must know the time that it states
+            _write(record, [*earlier, {**this, "device": engine.device}])
+
+    for folder in {job.target.parent for job in work.jobs}:
+        if folder.is_dir():
+            sweep(folder)
     outcomes = [_refused(path, error) for path, error in work.refused]
     for outcome in outcomes:
         _tell(out, outcome)
-    engine = EngineOnDemand(recipe, lambda engine: out.say(_greeting(engine)))
-    clock = time.monotonic()
+    engine = EngineOnDemand(recipe, on_load)
     try:
-        _all(out, work, engine, wishes, at_once, outcomes)
+        _all(out, work, engine, replace(wishes, when=stated), at_once, outcomes)
     except FailedToLoad as failure:
         raise failure.cause from None
     except KeyboardInterrupt:
@@ -45,34 +56,54 @@ def run(out: Output, work: Plan, recipe: Recipe, wishes: Wishes, part: Shard, at
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "kept", "failed")}
     counts["skipped"] = len(work.skipped)
     device = engine.engine.device if engine.engine else ""
-    report = {
-        "command": "denoise",
-        "version": __version__,
-        "method": recipe.method,
-        "model": engine.engine.derivation.model if engine.engine else "",
-        "device": device,
-        "seed": seed,
-        "counts": counts,
-        "seconds": round(seconds, 3),
-        "files": [_row(o, o.job.path, o.outputs) for o in outcomes],
-    }
-    if record and counts["done"]:
+    if record and engine.engine:
         files = [_row(o, o.job.relative, [_below(p, record.parent) for p in o.outputs]) for o in outcomes]
-        arguments = {**recipe.arguments(), **_plain(wishes), "shard": f"{part.index}/{part.count}"}
-        this = describe_run(
-            "denoise", arguments, device=device, seed=seed, started=started, seconds=seconds, outcomes=files
-        )
-        with atomic_target(record, overwrite=True) as temporary:
-            temporary.write_bytes(manifest_bytes([*earlier, this]))
-    out.result(report)
+        _close(record, earlier, finish_run({**this, "device": device}, seconds=seconds, files=files), counts["done"])
+    out.result(
+        {
+            "command": "denoise",
+            "version": __version__,
+            "method": recipe.method,
+            "model": engine.engine.derivation.model if engine.engine else "",
+            "device": device,
+            "seed": seed,
+            "counts": counts,
+            "seconds": round(seconds, 3),
+            "files": [_row(o, o.job.path, o.outputs) for o in outcomes],
+        }
+    )
     _show_table(out, outcomes)
     _show_counts(out, counts, seconds, record if counts["done"] else None)
-    if counts["failed"]:
-        return EXIT_SOME_FAILED if counts["done"] + counts["kept"] else EXIT_NOTHING_DONE
+    return _exit_code(out, outcomes, part)
+
+
+def _exit_code(out: Output, outcomes: Sequence[Outcome], part: Shard) -> int:
+    failed = [o.error for o in outcomes if o.status == "failed"]
+    if failed:
+        if len(failed) < len(outcomes):
+            return EXIT_SOME_FAILED
+        return EXIT_USAGE if all(isinstance(error, UsageError) for error in failed) else EXIT_NOTHING_DONE
     if not outcomes and part.count == 1:
         out.error(BadInput("no image found", "a folder's files are images by their suffix or their content"))
         return EXIT_NOTHING_DONE
     return EXIT_OK
+
+
+def _write(record: Path, runs: Sequence[dict[str, Any]]) -> None:
+    with atomic_target(record, overwrite=True) as temporary:
+        temporary.write_bytes(manifest_bytes(runs))
+
+
+def _close(record: Path, earlier: list[dict[str, Any]], this: dict[str, Any], done: int) -> None:
+    """Write the run's end; one that made nothing leaves no trace."""
+    if done:
+        _write(record, [*earlier, this])
+    elif earlier:
+        _write(record, earlier)
+    else:
+        record.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder, if nothing else is in it
+            record.parent.rmdir()
 
 
 def show_plan(out: Output, work: Plan, wishes: Wishes) -> int:
@@ -113,7 +144,14 @@ def _all(
             shares[job.path] = share
             show(len(found) + sum(list(shares.values())))
 
-        results = denoise_files(work.jobs, engine, wishes, SeriesScale(work.siblings), at_once=at_once, watch=watch)
+        results = denoise_files(
+            work.jobs,
+            engine,
+            wishes,
+            SeriesScale(work.siblings, allow_burned_in=wishes.allow_burned_in),
+            at_once=at_once,
+            watch=watch,
+        )
         try:
             # closing: a Ctrl-C that falls into this loop must end the worker threads first.
             with closing(results):
@@ -165,8 +203,7 @@ def _row(outcome: Outcome, name: Path, outputs: Iterable[Path]) -> dict[str, Any
 
 
 def _plain(wishes: Wishes) -> dict[str, Any]:
-    named = ("kind", "residual", "preview", "overwrite", "resume")
-    return {**{name: getattr(wishes, name) for name in named}, **wishes.writing}
+    return {name: value for name, value in vars(wishes).items() if name != "when"}
 
 
 def _below(path: Path, folder: Path) -> Path:

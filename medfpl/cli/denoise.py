@@ -117,8 +117,16 @@ def denoise(
         noise_level=NoiseLevel.parse(noise_level),
         strength=strength,
     )
-    writing = {"allow_burned_in": allow_burned_in, "transfer_syntax": transfer_syntax, "drop_private": drop_private}
-    wishes = Wishes(options.check_kind(kind), residual, preview, overwrite, resume, writing)
+    wishes = Wishes(
+        kind=options.check_kind(kind),
+        residual=residual,
+        preview=preview,
+        overwrite=overwrite,
+        resume=resume,
+        allow_burned_in=allow_burned_in,
+        transfer_syntax=transfer_syntax,
+        drop_private=drop_private,
+    )
     part = Shard.parse(shard)
     work = plan(inputs, output, "denoised", wishes.by_products)
     out = Output(as_json=as_json, quiet=quiet)

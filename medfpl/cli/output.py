@@ -66,12 +66,16 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(columns))
         for i, name in enumerate(columns):
             table.add_column(name, justify="right" if i in right else "left", overflow="fold")
         for row in rows:
             table.add_row(*(Text(escape(cell)) for cell in row))
-        _console(sys.stdout).print(table)
+        console = _console(sys.stdout)
+        with console.capture() as shown:
+            console.print(table)
+        # Without the blanks that fill the last column: a narrow terminal would wrap them.
+        sys.stdout.write("".join(line.rstrip() + "\n" for line in shown.get().splitlines()))
 
     @contextmanager
     def progress(self, total: int, what: str) -> Iterator[Callable[[float], None]]:

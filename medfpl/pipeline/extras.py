@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from medfpl.io import suffix_of
 from medfpl.io.atomic import atomic_target
-from medfpl.pipeline.jobs import image_suffix
 from medfpl.scan import FloatArray, Scan
 
 # LPS (DICOM) to RAS (NIfTI), and (z, y, x) to (x, y, z).
@@ -15,13 +15,13 @@ TO_XYZ = np.eye(4)[[2, 1, 0, 3]]
 
 def stem(target: Path) -> str:
     """Return the name of ``target`` without its image suffix (``scan.nii.gz`` -> ``scan``)."""
-    suffix = image_suffix(target)
+    suffix = suffix_of(target)
     return target.name[: len(target.name) - len(suffix)]
 
 
 def residual_target(target: Path) -> Path:
     """Return where the residual of ``target`` goes: NIfTI for scans with a place in space, float TIFF for pictures."""
-    suffix = image_suffix(target)
+    suffix = suffix_of(target)
     if suffix in (".png", ".jpg", ".jpeg", ".tif", ".tiff"):
         kind = ".tif"
     elif suffix == ".npy":

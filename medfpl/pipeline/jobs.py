@@ -2,16 +2,12 @@
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medfpl.errors import BadInput, MedfplError, UsageError
-from medfpl.io import default_target, sniff
-
-_MEDICAL = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr")
-IMAGE_SUFFIXES = (*_MEDICAL, ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
+from medfpl.io import default_target, sniff, suffix_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ def plan(
         UsageError: if two inputs would have one target, or a result would replace an input.
     """
     found, skipped, refused = _find(inputs, output)
-    one_file = output is not None and image_suffix(output) != "" and not _is_folder(output)
+    one_file = output is not None and suffix_of(output) != "" and not _is_folder(output)
     if one_file and (len(inputs) != 1 or _is_folder(inputs[0])):
         raise UsageError("the results of several files need a folder", "give -o a name without an image suffix")
     if not one_file and output is not None and output.exists() and not _is_folder(output):
@@ -88,7 +84,7 @@ def plan(
         if output is None:
             target = default_target(path, suffix)
         else:
-            target = output if one_file else output / relative
+            target = output if one_file else output / relative.with_name(output_name(path))
         jobs.append(Job(path, relative, target))
     if output is None:
         jobs, results = _without_results(jobs, set(inputs), by_products)
@@ -98,23 +94,23 @@ def plan(
     return Plan(tuple(jobs), tuple(j.path for j in jobs), tuple(skipped), tuple(refused), folder)
 
 
-def image_suffix(path: Path) -> str:
-    """Return the image suffix of ``path`` in lower case (".nii.gz" counts as one), or "" if it has none."""
-    name = path.name.lower()
-    return max((s for s in IMAGE_SUFFIXES if name.endswith(s) and name != s), key=len, default="")
+def output_name(path: Path) -> str:
+    """Return the name of the result of ``path`` in another folder: its own, but what comes from a JPEG is a PNG."""
+    stem = path.name[: len(path.name) - len(suffix_of(path))]
+    return stem + default_target(path, "x").name[len(stem) + len("_x") :]
 
 
 def looks_like_image(path: Path) -> bool:
     """Whether a file met in a folder is an input: by its suffix, or by its content where the suffix says nothing."""
     if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
-    if image_suffix(path):
+    if suffix_of(path):
         return True
     try:
-        regular = stat.S_ISREG(path.stat().st_mode)
-    except OSError:
+        sniff(path)
+    except MedfplError:
         return False
-    return regular and sniff(path) is not None
+    return True
 
 
 def _find(

@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from medfpl.errors import TargetExists
-from medfpl.io import read, write
+from medfpl.io import read, sniff, write
 from medfpl.io.atomic import check_target
 from medfpl.pipeline.batch import Slots, Stopped, run_batch
 from medfpl.pipeline.engine import Denoised, Engine, Recipe, load
@@ -20,14 +21,25 @@ from medfpl.scan import Kind, Scan
 
 @dataclass(frozen=True)
 class Wishes:
-    """What to write and what to do with outputs that exist. ``writing`` goes to medfpl.io.write as it is."""
+    """How to read, what to write, and what to do with outputs that exist.
+
+    ``transfer_syntax``, ``drop_private`` and the time ``when`` to state are for DICOM alone.
+    """
 
     kind: Kind | None = None
     residual: bool = False
     preview: bool = False
     overwrite: bool = False
     resume: bool = False
-    writing: Mapping[str, Any] = field(default_factory=dict)
+    allow_burned_in: bool = False
+    transfer_syntax: str | None = None
+    drop_private: bool = False
+    when: datetime | None = None
+
+    def for_format(self, format: str) -> dict[str, Any]:
+        """Return the options of medfpl.io.write that files of ``format`` take."""
+        names = ("transfer_syntax", "drop_private", "when") if format == "dicom" else ()
+        return {name: getattr(self, name) for name in names}
 
     def by_products(self, target: Path) -> list[Path]:
         """Return the further files wished for beside ``target``."""
@@ -37,7 +49,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one job; noise in ``unit`` (HU or grey levels), ``seconds`` from reading to written."""
+    """What became of one job; noise in ``unit`` (HU or grey levels), ``seconds`` are those spent on it."""
 
     job: Job
     status: Literal["done", "kept", "failed", "stopped"]
@@ -136,8 +148,10 @@ def _denoise_file(
         raise TargetExists("its output exists", "--overwrite replaces outputs, --resume keeps those that are complete")
     for path in outputs:
         check_target(path, job.path, overwrite=overwrite)
-    scan = scale.apply(read(job.path, kind=wishes.kind))
+    scan = scale.apply(_read(job.path, wishes))
+    waiting = time.monotonic()
     with slots.compute():
+        started += time.monotonic() - waiting  # its turn, not its cost
         slots.check()
         engine = on_demand.get()
         result = engine.run(scan, lambda done, total: _step(slots, watch, job, done / total))
@@ -146,8 +160,17 @@ def _denoise_file(
         write_residual(scan, result.scan, residual_target(job.target), overwrite=overwrite)
     if wishes.preview:
         write_preview(scan, result.scan, preview_target(job.target), overwrite=overwrite)
-    written = write(result.scan, job.target, engine.derivation, overwrite=overwrite, **wishes.writing)
+    options = wishes.for_format(scan.source.format)
+    written = write(result.scan, job.target, engine.derivation, overwrite=overwrite, **options)
     return _outcome(job, scan, result, (*written, *beside), time.monotonic() - started)
+
+
+def _read(path: Path, wishes: Wishes) -> Scan:
+    if wishes.allow_burned_in and sniff(path) == "dicom":
+        from medfpl.io.dicom_read import read_dicom
+
+        return read_dicom(path, kind=wishes.kind, allow_burned_in=True)
+    return read(path, kind=wishes.kind)
 
 
 def _step(slots: Slots, watch: Callable[[Job, float], None], job: Job, share: float) -> None:

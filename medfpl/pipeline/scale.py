@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medfpl.errors import MedfplError
-from medfpl.io import read
+from medfpl.io.dicom_read import read_dicom
 from medfpl.io.series import group_series
 from medfpl.scan import Intensity, Scan, choose_intensity
 
@@ -22,7 +22,8 @@ class SeriesScale:
     files in the same folder are read, once, and only when an MR slice turns up. Safe to use from many threads.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], *, allow_burned_in: bool = False) -> None:
+        self._allow_burned_in = allow_burned_in
         self._by_folder: dict[Path, list[Path]] = {}
         for path in files:
             self._by_folder.setdefault(path.parent, []).append(path)
@@ -46,23 +47,24 @@ class SeriesScale:
         siblings = self._by_folder.get(folder, [])
         if len(siblings) < 2:
             return
-        for series in group_series(siblings):
-            paths = list(series.paths)
-            middle = [s for s in map(_readable, _middle(paths)) if s is not None and s.intensity.kind == "mr"]
-            if len(paths) < 2 or not middle:
+        for series in group_series(siblings, allow_burned_in=self._allow_burned_in):
+            paths = series.paths
+            if series.kind != "mr" or len(paths) < 2:
+                continue
+            middle = [s for s in map(self._read, _middle(paths)) if s is not None]
+            if not middle:
                 continue
             values = [s.pixels[s.valid] if s.valid is not None else s.pixels.ravel() for s in middle]
             shared = choose_intensity("mr", np.concatenate(values))
             self._known.update(dict.fromkeys(paths, shared))
 
+    def _read(self, path: Path) -> Scan | None:
+        try:
+            return read_dicom(path, kind="mr", allow_burned_in=self._allow_burned_in)
+        except MedfplError:
+            return None  # its own turn will tell
 
-def _middle(paths: list[Path]) -> list[Path]:
+
+def _middle(paths: Sequence[Path]) -> Sequence[Path]:
     start = max(0, (len(paths) - MIDDLE_SLICES) // 2)
     return paths[start : start + MIDDLE_SLICES]
-
-
-def _readable(path: Path) -> Scan | None:
-    try:
-        return read(path)
-    except MedfplError:
-        return None  # its own turn will tell

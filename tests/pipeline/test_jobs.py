@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfpl.errors import UsageError
-from medfpl.pipeline.jobs import Job, Plan, Shard, image_suffix, plan
+from medfpl.pipeline.jobs import Job, Plan, Shard, output_name, plan
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -27,22 +27,19 @@ def targets(work: Plan) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "suffix"),
+    ("name", "result"),
     [
-        ("a.dcm", ".dcm"),
-        ("A.DCM", ".dcm"),
-        ("a.nii.gz", ".nii.gz"),
-        ("a.nii", ".nii"),
-        ("a.b.PNG", ".png"),
-        ("a.csv", ""),
-        ("a.gz", ""),
-        ("IM0001", ""),
-        (".png", ""),
-        (".nii.gz", ""),
+        ("a.dcm", "a.dcm"),
+        ("A.DCM", "A.DCM"),
+        ("a.b.nii.gz", "a.b.nii.gz"),
+        ("a.jpg", "a.png"),
+        ("A.JPEG", "A.png"),
+        ("IM0001", "IM0001"),
+        ("1.2.840", "1.2.840"),
     ],
 )
-def test_image_suffix(name: str, suffix: str) -> None:
-    assert image_suffix(Path("x") / name) == suffix
+def test_output_name(name: str, result: str) -> None:
+    assert output_name(Path("x") / name) == result
 
 
 def test_folder_keeps_its_tree_and_skips_what_is_no_image(tmp_path: Path) -> None:
