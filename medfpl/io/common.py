@@ -15,43 +15,48 @@ from medfpl.scan import Geometry, Kind, Scan, Source, Stored, choose_intensity
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP, ZLIB = 31, 15  # zlib's window codes of the two wrappings
 _EITHER = 47
+_BLOCK = 1 << 16  # fed at a time: a file may have thousands of members, and the rest is copied after each
 
 Format = Literal["dicom", "nifti", "itk", "picture", "npy"]
 
 
 def inflate_head(raw: bytes, size: int) -> bytes:
     """Return at most the first ``size`` bytes of a gzip or zlib stream; BadInput if it is damaged there."""
-    try:
-        return zlib.decompressobj(_EITHER).decompress(raw, size)
-    except zlib.error:
-        raise BadInput("its compressed data is damaged") from None
+    return bytes(_inflate(raw, size)[0])
 
 
-def inflate(raw: bytes, size: int) -> bytes:
+def inflate(raw: bytes, size: int) -> bytearray:
     """Return the ``size`` bytes that a gzip (also of several members) or zlib stream must hold.
 
     Never inflates more than one byte past ``size``, however much the stream would give; BadInput if it
     holds less or more, ends early, or fails its checksum.
     """
-    parts, have = [], 0
-    while True:
-        stream = zlib.decompressobj(_EITHER)
+    out, ended = _inflate(raw, size + 1)
+    if len(out) > size:
+        raise BadInput("its compressed data is longer than its header says")
+    if not ended:
+        raise BadInput("its compressed data is cut short")
+    if len(out) < size:
+        raise BadInput("its pixel data is shorter than its header says")
+    return out
+
+
+def _inflate(raw: bytes, most: int) -> tuple[bytearray, bool]:
+    """Return up to ``most`` bytes, and whether the stream ended there, its checksum verified."""
+    out, at, view = bytearray(), 0, memoryview(raw)
+    stream = zlib.decompressobj(_EITHER)
+    while at < len(view) and len(out) < most:
+        if stream.eof:  # another member, or the zeros that fill up a block of tape
+            if view[at] == 0 and not any(view[at:]):
+                break
+            stream = zlib.decompressobj(_EITHER)
+        block = view[at : at + _BLOCK]
         try:
-            part = stream.decompress(raw, size - have + 1)
+            out += stream.decompress(block, most - len(out))
         except zlib.error:
             raise BadInput("its compressed data is damaged") from None
-        parts.append(part)
-        have += len(part)
-        if have > size:
-            raise BadInput("its compressed data is longer than its header says")
-        if not stream.eof:
-            raise BadInput("its compressed data is cut short")
-        raw = stream.unused_data.lstrip(b"\0")
-        if not raw:
-            break
-    if have < size:
-        raise BadInput("its pixel data is shorter than its header says")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        at += len(block) - len(stream.unused_data)
+    return out, stream.eof
 
 
 def deflate(parts: Iterable[bytes | memoryview], wrapping: int, stream: IO[bytes]) -> int:
@@ -73,13 +78,17 @@ def data_size(shape: Sequence[int], dtype: np.dtype[Any], max_pixels: int) -> in
     return pixels * dtype.itemsize
 
 
-def pixels_of(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int = 0) -> npt.NDArray[Any]:
+def pixels_of(
+    data: bytes | bytearray, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int = 0
+) -> npt.NDArray[Any]:
     """Return ``data`` from ``offset`` on as a read-only array; BadInput unless it has exactly the size."""
     expected = math.prod(shape) * dtype.itemsize
     if len(data) - offset != expected:
         word = "shorter" if len(data) - offset < expected else "longer"
         raise BadInput(f"its pixel data is {word} than its header says")
-    return np.frombuffer(data, dtype, offset=offset).reshape(shape)
+    values = np.frombuffer(data, dtype, offset=offset).reshape(shape)
+    values.flags.writeable = False
+    return values
 
 
 def guess_kind(real: npt.NDArray[Any], otherwise: Kind) -> Kind:

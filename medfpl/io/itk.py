@@ -39,13 +39,12 @@ def read_itk(path: Path, kind: Kind | None = None, limits: Limits = DEFAULT_LIMI
         sha256 = hashlib.sha256(raw + data).hexdigest()
     else:
         data = raw[len(head.raw) :]
-    if head.wrapping:
-        data = common.inflate(data, size)
+    voxels = common.inflate(data, size) if head.wrapping else data
     folded = (math.prod(head.shape[:-2]), *head.shape[-2:])
     return common.assemble(
         path,
         "itk",
-        Stored(common.pixels_of(data, folded, head.dtype)),
+        Stored(common.pixels_of(voxels, folded, head.dtype)),
         head.shape,
         sha256,
         kind=kind,

@@ -62,12 +62,12 @@ def read_nifti(path: Path, kind: Kind | None = None, limits: Limits = DEFAULT_LI
     size = common.data_size(shape, dtype, limits.max_pixels)
     if not (least <= offset <= limits.max_bytes and offset == int(offset)):
         raise BadInput("its voxel offset is out of range")
-    data = common.inflate(raw, int(offset) + size) if zipped else raw
+    data: bytes | bytearray = common.inflate(raw, int(offset) + size) if zipped else raw
     # Fortran order of (i, j, k, t) is C order of (t, k, j, i): nothing is copied.
     folded = (math.prod(shape[2:]), shape[1], shape[0])
     values = common.pixels_of(data, folded, dtype, int(offset))
     slope, intercept = _scaling(fields)
-    native = NiftiHead(data[: int(offset)], version, order, zipped)
+    native = NiftiHead(bytes(data[: int(offset)]), version, order, zipped)
     return common.assemble(
         path,
         "nifti",

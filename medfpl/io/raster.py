@@ -30,6 +30,7 @@ TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of PNG's colour types but palettes
 _PALETTE = 3
+_JPEG_PIXELS_PER_BYTE = 2048  # each block of 64 takes a bit or more for its mean, so 512 in truth
 # Chunks that say how to show the pixels; of others, those are kept that call themselves safe to copy.
 _COLOUR_CHUNKS = {b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"cICP"}
 Chunk = tuple[bytes, bytes]
@@ -144,7 +145,7 @@ def _read_png(raw: bytes, limits: Limits) -> tuple[npt.NDArray[Any], PngHead]:
         raise BadInput("its pixel data is shorter than its header says")
     # Pillow sees nothing but pixels: no profile or text to unpack, nothing to warn of.
     bare = [(name, data) for name, data in chunks if name in (b"IHDR", b"PLTE", b"IDAT", b"IEND")]
-    image = _pixels(PNG_MAGIC + b"".join(map(_packed, bare)), "PNG")
+    image = _pixels(PNG_MAGIC + b"".join(map(_packed, bare)))
     if colour == _PALETTE:
         image = _palette_to_grey(image, dict(chunks).get(b"PLTE", b""))
     image, layout = grey_of(image)
@@ -166,14 +167,16 @@ def _palette_to_grey(index: npt.NDArray[Any], palette: bytes) -> npt.NDArray[Any
 
 
 def _read_jpeg(raw: bytes, limits: Limits) -> tuple[npt.NDArray[Any], PngHead]:
-    from PIL import Image
+    from PIL.JpegImagePlugin import JpegImageFile
 
-    with _pillow_errors(), Image.open(BytesIO(raw), formats=["JPEG"]) as opened:
+    with _pillow_errors(), JpegImageFile(BytesIO(raw)) as opened:
         size, mode, info = opened.size, opened.mode, {str(k): v for k, v in opened.info.items()}
     if mode not in ("L", "RGB"):
         raise BadInput("it is a colour picture", "convert it to greyscale")
     common.data_size((*size, len(mode)), np.dtype("u1"), limits.max_pixels)
-    image, layout = grey_of(_pixels(raw, "JPEG"))
+    if size[0] * size[1] > _JPEG_PIXELS_PER_BYTE * len(raw):
+        raise BadInput("its pixel data is shorter than its header says")
+    image, layout = grey_of(_pixels(raw))
     return image[None], PngHead(layout, tuple(_jpeg_chunks(info)))
 
 
@@ -189,10 +192,13 @@ def _jpeg_chunks(info: dict[str, Any]) -> Iterator[Chunk]:
         yield b"eXIf", exif.removeprefix(b"Exif\0\0")
 
 
-def _pixels(raw: bytes, format: str) -> npt.NDArray[Any]:
-    from PIL import Image
+def _pixels(raw: bytes) -> npt.NDArray[Any]:
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
 
-    with _pillow_errors(), Image.open(BytesIO(raw), formats=[format]) as image:
+    # Not Image.open, which has a size limit of its own, for the whole process.
+    decoder = PngImageFile if raw.startswith(PNG_MAGIC) else JpegImageFile
+    with _pillow_errors(), decoder(BytesIO(raw)) as image:
         return np.asarray(image)
 
 

@@ -138,11 +138,17 @@ def test_gzip_follows_the_target_name_and_is_reproducible(tmp_path):
     assert gzip.decompress((tmp_path / "d").read_bytes()) == raw  # as the source
 
 
-def test_gzip_of_several_members_is_read(tmp_path):
+@pytest.mark.parametrize("step", [7, 400, 10_000])
+@pytest.mark.parametrize("padding", [0, 8, 600])
+def test_gzip_of_several_members_is_read(tmp_path, step, padding):
     raw = build(voxels())
     path = tmp_path / "in.nii.gz"
-    path.write_bytes(gzip.compress(raw[:400]) + gzip.compress(raw[400:]) + bytes(8))
+    members = [gzip.compress(raw[at : at + step]) for at in range(0, len(raw), step)]
+    path.write_bytes(b"".join(members) + bytes(padding))
     np.testing.assert_array_equal(read_nifti(path).pixels, voxels().T)
+    path.write_bytes(b"".join(members) + bytes(padding) + b"x")
+    with pytest.raises(BadInput, match=r"damaged|cut short"):
+        read_nifti(path)
 
 
 @pytest.mark.parametrize("scaling", [(2.5, -1024.0), (0.0, 0.0), (1.0, 0.0)])

@@ -220,6 +220,20 @@ def test_jpeg_goes_out_as_png(tmp_path, array):
         assert round(after.info["dpi"][0]) == 200
 
 
+def test_a_jpeg_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    raw = bytearray(jpeg(grey()))
+    start = raw.index(b"\xff\xc0")
+    raw[start + 5 : start + 9] = struct.pack(">HH", 30_000, 30_000)
+    with pytest.raises(BadInput, match="shorter"):
+        read_picture(saved(tmp_path, bytes(raw), "x.jpg"))
+
+
+def test_our_limits_hold_not_pillows(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for name, raw in {"x.png": png(grey()), "x.jpg": jpeg(grey())}.items():
+        assert read_picture(saved(tmp_path, raw, name)).pixels.size == 744
+
+
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
