@@ -136,7 +136,7 @@ def assemble(
         valid = None
     kind = kind or guess_kind(pixels, otherwise)
     intensity = choose_intensity(kind, pixels, full_range)
-    if not intensity.scale < np.finfo(np.float32).max:
+    if not intensity.scale < float(np.finfo(np.float32).max):
         raise BadInput("its values span more than 32-bit numbers hold")
     source = Source(path, format, stored, shape, sha256, native, notes)
     return Scan(pixels, intensity, geometry, source, valid)

@@ -270,6 +270,13 @@ def test_refuses_what_is_not_finite_at_all(tmp_path):
         read_nifti(saved(tmp_path, build(np.full((3, 4, 5), np.nan, "f4"))))
 
 
+@pytest.mark.filterwarnings("error")
+def test_refuses_a_span_that_float32_cannot_hold(tmp_path):
+    array = np.linspace(-3e38, 3e38, 120).reshape(4, 5, 6)
+    with pytest.raises(BadInput, match="span"):
+        read_nifti(saved(tmp_path, build(array)))
+
+
 def test_a_gzip_bomb_stops_at_the_declared_size(tmp_path):
     path = tmp_path / "bomb.nii.gz"
     path.write_bytes(gzip.compress(build(voxels()) + bytes(200_000_000), 9))
