@@ -21,7 +21,9 @@ from medfpl.scan import Source
 
 _SPACE = uuid.UUID("bfc04a82-b0e8-5636-adfa-4710dcae05c4")
 _LARGEST_INTEGER_STRING = 2**31 - 1
-_SECONDARY_UNKNOWN = ("1.2.840.10008.5.1.4.1.1.20", "1.2.840.10008.5.1.4.1.1.128")  # NM and PET know PRIMARY only
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# NM, PET and ophthalmic photographs have no value SECONDARY, nor has anything with functional groups.
+_PRIMARY_ONLY = tuple(_STORAGE + number for number in ("20", "128", "77.1.5.1", "77.1.5.2"))
 
 # CID 7203 may be extended and holds no code for noise; a scheme that begins with 99 is private (PS3.16 8.2).
 _WHAT_WAS_DONE = {
@@ -31,7 +33,7 @@ _WHAT_WAS_DONE = {
 _FOR_PROCESSING = ("121322", "DCM", "Source image for image processing operation")
 _MODIFYING_EQUIPMENT = ("109103", "DCM", "Modifying Equipment")
 
-# True of the source's bytes alone: signatures, offsets, pictures and statistics of its pixels, its own approval.
+# True of the source alone: signatures, offsets, pictures and statistics of its pixels, who made and approved it.
 _REMOVED = (
     "DigitalSignaturesSequence",
     "MACParametersSequence",
@@ -121,8 +123,8 @@ def _rename(dataset: Dataset, source: Source, derivation: Derivation) -> None:
 def _image_type(dataset: Dataset, enhanced: bool) -> list[str]:
     values = _values(dataset, "ImageType")
     values += [""] * (2 - len(values))
-    primary_only = enhanced or _text(dataset, "SOPClassUID") in _SECONDARY_UNKNOWN
-    values[:2] = ["DERIVED", "PRIMARY" if primary_only else "SECONDARY"]
+    primary_only = enhanced or _text(dataset, "SOPClassUID") in _PRIMARY_ONLY
+    values[:2] = ["DERIVED", values[1] or "PRIMARY" if primary_only else "SECONDARY"]
     return values
 
 
@@ -239,9 +241,9 @@ def _values(dataset: Dataset, keyword: str) -> list[str]:
     if keyword not in dataset:
         return []
     value = dataset[keyword].value
-    if value is None or value == "":
+    if value is None or value == "" or isinstance(value, bytes):
         return []
-    several = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
+    several = not isinstance(value, str) and hasattr(value, "__iter__")
     return [str(v) for v in value] if several else [str(value)]
 
 

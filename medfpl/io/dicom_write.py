@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ TRANSFER_SYNTAXES = {
     "jpeg-ls": JPEGLSLossless,
     "jpeg-2000": JPEG2000Lossless,
 }
+_SMALLEST_JPEG_2000 = 32  # the encoder halves an image five times
 
 
 def write_dicom(
@@ -60,8 +62,11 @@ def write_dicom(
     derive(dataset, scan.source, stored, derivation, when)
     _set_pixels(dataset, stored, syntax)
     dataset.file_meta = _file_meta(dataset, syntax)
-    with atomic_target(target, overwrite=overwrite) as part, part.open("wb") as stream:
-        pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
+    # Into memory first: pydicom wraps the disk's errors in text that quotes elements.
+    content = BytesIO()
+    pydicom.dcmwrite(content, dataset, enforce_file_format=True)
+    with atomic_target(target, overwrite=overwrite) as part:
+        part.write_bytes(content.getbuffer())
     return target
 
 
@@ -91,8 +96,8 @@ def _set_pixels(dataset: Dataset, stored: npt.NDArray[Any], syntax: UID) -> None
         raise ValueError(f"pixels of type {stored.dtype} do not fit {bits} allocated bits")
     frames = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
     if syntax == ExplicitVRLittleEndian:
-        data = frames.tobytes()
-        put(dataset, "PixelData", data + b"\0" * (len(data) % 2), "OB" if bits == 8 else "OW")
+        # A stream, which pydicom copies once and pads to an even length.
+        put(dataset, "PixelData", BytesIO(frames.tobytes()), "OB" if bits == 8 else "OW")
         return
     encode = _encoder(dataset, stored, syntax)
     put(dataset, "PixelData", encapsulate([encode(frame.tobytes()) for frame in frames]), "OB")
@@ -101,7 +106,9 @@ def _set_pixels(dataset: Dataset, stored: npt.NDArray[Any], syntax: UID) -> None
 def _encoder(dataset: Dataset, stored: npt.NDArray[Any], syntax: UID) -> Callable[[bytes], bytes]:
     depth, allocated = int(dataset["BitsStored"].value), stored.itemsize * 8
     signed = stored.dtype.kind == "i"
-    if syntax != RLELossless:
+    if syntax == RLELossless:
+        depth = allocated  # RLE packs whole bytes, also those that hold no stored bits
+    else:
         low, high = (-(1 << depth - 1), (1 << depth - 1) - 1) if signed else (0, (1 << depth) - 1)
         if np.min(stored) < low or np.max(stored) > high:
             raise MedfplError("its pixels need more bits than it declares", "choose another transfer syntax")
@@ -114,7 +121,10 @@ def _encoder(dataset: Dataset, stored: npt.NDArray[Any], syntax: UID) -> Callabl
         "pixel_representation": int(signed),
         "photometric_interpretation": str(dataset["PhotometricInterpretation"].value),
     }
+    too_small = MedfplError("its images are too small for this transfer syntax", "choose another transfer syntax")
     if syntax == JPEG2000Lossless:
+        if min(stored.shape[1:]) < _SMALLEST_JPEG_2000:
+            raise too_small
         import openjpeg
 
         return lambda frame: bytes(openjpeg.encode_pixel_data(frame, **facts))
@@ -122,4 +132,12 @@ def _encoder(dataset: Dataset, stored: npt.NDArray[Any], syntax: UID) -> Callabl
 
     plugin = "pydicom" if syntax == RLELossless else "pyjpegls"
     encoder = get_encoder(syntax)
-    return lambda frame: encoder.encode(frame, encoding_plugin=plugin, number_of_frames=1, **facts)
+
+    def encode(frame: bytes) -> bytes:
+        try:
+            return encoder.encode(frame, encoding_plugin=plugin, number_of_frames=1, **facts)
+        except RuntimeError as error:
+            # pyjpegls allows the result as many bytes as the frame has.
+            raise too_small from error
+
+    return encode
