@@ -32,12 +32,12 @@ Test = Annotated[
     int | None, typer.Option("--test", min=1, metavar="N", help="At most N test slices.", rich_help_panel=SPLIT)
 ]
 SplitBy = Annotated[str, typer.Option("--split", metavar="BY", help="patient or image.", rich_help_panel=SPLIT)]
-Patients = Annotated[
+TablePath = Annotated[
     Path | None,
     typer.Option(
-        "--patients",
+        "--table",
         metavar="FILE.csv",
-        help="Columns path and patient, where the files do not say whose they are.",
+        help="Columns path, patient and maybe kind and split, where files do not say.",
         rich_help_panel=SPLIT,
     ),
 ]
@@ -59,7 +59,7 @@ def prepare(
     train: Train = None,
     test: Test = None,
     split: SplitBy = "patient",
-    patients: Patients = None,
+    table: TablePath = None,
     seed: options.Seed = 0,
     workers: Workers = 1,
     resume: Resume = False,
@@ -76,26 +76,27 @@ def prepare(
 
     medfpl prepare ct/ mr/ xrays/ -o store --size 0 --workers 8
     """
-    from medfpl.store.ingest import PRESETS, Settings, fill_store, plan_store, read_patient_table
+    from medfpl.store.find import PRESETS, Settings, read_table
+    from medfpl.store.ingest import fill_store, plan_store
 
     if preset is not None and preset not in PRESETS:
         raise UsageError(f"--preset {preset} is unknown", f"choose from {', '.join(PRESETS)}")
     if split not in ("patient", "image"):
         raise UsageError(f"--split {split} is unknown", "choose patient or image")
-    known = PRESETS.get(preset or "")
+    chosen = PRESETS.get(preset or "")
     settings = Settings(
         size=size,
-        kind=options.check_kind(kind) or (known.kind if known else None),
+        kind=options.check_kind(kind) or (chosen.kind if chosen else None),
         split_by=split,
         seed=seed,
         train=train,
         test=test,
-        skip=known.skip if known else "",
+        skip=chosen.skip if chosen else "",
     )
     out = Output(as_json=as_json, quiet=quiet)
-    table = read_patient_table(patients) if patients else None
+    known = read_table(table) if table else None
     out.say("looking for images")
-    todo, outcome = plan_store(sources, output, settings, patients=table, resume=resume)
+    todo, outcome = plan_store(sources, output, settings, table=known, resume=resume)
     with out.progress(len(todo), "images") as advance:
         fill_store(todo, outcome, output, settings, workers=workers, report=advance)
     for name, reason in outcome.refused:
@@ -114,11 +115,11 @@ def _show(out: Output, outcome: "Outcome") -> None:
     rows, counts = [], {}
     for kind in sorted({i.kind for i in items}):
         for split in SPLITS:
-            chosen = [i for i in items if i.kind == kind and i.split == split]
+            of = [i for i in items if i.kind == kind and i.split == split]
             numbers = {
-                "images": len(chosen),
-                "slices": sum(i.slices for i in chosen),
-                "patients": len({i.patient for i in chosen}),
+                "images": len(of),
+                "slices": sum(i.slices for i in of),
+                "patients": len({i.patient for i in of}),
             }
             counts[f"{kind}/{split}"] = numbers
             rows.append((kind, split, *(str(n) for n in numbers.values())))

@@ -1,79 +1,17 @@
-"""From a tree of scans to a store: find, group, name the patient, split, convert."""
+"""Converting what was found into a store, in parallel and resumable."""
 
-import csv
-import hashlib
-import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from medfpl.errors import BadInput, MedfplError, UsageError
-from medfpl.scan import Kind, Scan
-from medfpl.seeds import numpy_generator
-from medfpl.store.split import split_patients
-from medfpl.store.store import Item, Split, Store, create_store, finish_store, write_item, written
-
-SALT = "medfpl"
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What is known of a public collection: its kind, and files that are no images (segmentations)."""
-
-    kind: Kind
-    skip: str = ""
-
-
-PRESETS = {
-    "lidc": Preset("ct"),
-    "rsna": Preset("xray"),
-    "lits": Preset("ct", skip=r"(^|[\\/])segmentation-"),
-}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a store is made; written into it. ``size`` is the longer side of a slice in pixels, 0 for native.
-
-    ``train`` and ``test`` cap the number of slices in those splits (None: all); whole patients are left out, then
-    slices of the last one. ``split_by`` "image" splits by file, for collections without patients.
-    """
-
-    size: int = 256
-    kind: Kind | None = None
-    split_by: str = "patient"
-    seed: int = 0
-    train: int | None = None
-    test: int | None = None
-    val_share: float = 0.1
-    test_share: float = 0.15
-    skip: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as plain values."""
-        return dict(vars(self))
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One image or series found: its files in slice order, and its patient (a salted hash)."""
-
-    paths: tuple[Path, ...]
-    relative: str
-    patient: str
-    kind: str
-    split: Split = "train"
-
-    @property
-    def id(self) -> str:
-        """A stable name in the store, from the relative path."""
-        return hashlib.sha256(f"{SALT}:{self.relative}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
+from medfpl.errors import BadInput, MedfplError
+from medfpl.scan import Scan
+from medfpl.store.find import Candidate, Settings, Table, assign_splits, find_candidates
+from medfpl.store.store import Item, Store, create_store, finish_store, write_item, written
 
 
 @dataclass
@@ -87,98 +25,12 @@ class Outcome:
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
-def patient_hash(name: str) -> str:
-    """Return the salted hash that stands for a patient's name or ID, here and in the committed split."""
-    return hashlib.sha256(f"{SALT}:{name}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def patient_from_path(relative: str) -> str:
-    """Return the patient that a file's name tells of, for formats without a patient element.
-
-    BIDS ``sub-01``; ``00000013_005.png`` (NIH and others: digits, underscore, running number); LiTS
-    ``volume-12.nii``; otherwise the whole name, so that two files are never one patient by mistake.
-    """
-    bids = re.search(r"(?:^|[\\/])(sub-[0-9A-Za-z]+)", relative)
-    if bids:
-        return bids[1]
-    stem = Path(relative).name.split(".")[0]
-    numbered = re.fullmatch(r"(\d{4,})_\d{1,4}", stem)
-    return numbered[1] if numbered else stem
-
-
-def read_patient_table(path: Path) -> dict[str, str]:
-    """Return {relative path: patient} from a CSV file with columns ``path`` and ``patient``.
-
-    Raises:
-        UsageError: if it cannot be read or lacks a column.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {row["path"]: row["patient"] for row in csv.DictReader(file)}
-    except (OSError, UnicodeDecodeError, KeyError, csv.Error):
-        raise UsageError("the patient table needs to be a CSV file with columns path and patient") from None
-
-
-def find_candidates(
-    sources: Sequence[Path], settings: Settings, patients: dict[str, str] | None = None
-) -> tuple[list[Candidate], Outcome]:
-    """Walk ``sources`` and return what could go into a store, without decoding a pixel."""
-    from medfpl.io import sniff
-    from medfpl.io.series import group_series
-
-    outcome, dicom, found = Outcome(), {}, []
-    skip = re.compile(settings.skip) if settings.skip else None
-    for path, relative in _walk(sources):
-        if skip and skip.search(relative):
-            outcome.skipped += 1
-            continue
-        try:
-            kind_of_file = sniff(path)
-        except MedfplError:
-            outcome.skipped += 1
-            continue
-        if kind_of_file == "dicom":
-            dicom[path] = relative
-        else:
-            patient = (patients or {}).get(relative) or patient_from_path(relative)
-            found.append(Candidate((path,), relative, patient_hash(patient), settings.kind or kind_of_file))
-    grouped = group_series(list(dicom))
-    for path, reason in grouped.odd:
-        outcome.refused.append((dicom[path], reason))
-    for series in grouped.series:
-        relative = dicom[series.paths[0]]
-        patient = (patients or {}).get(relative) or dicom_patient(series.paths[0]) or patient_from_path(relative)
-        found.append(Candidate(tuple(series.paths), relative, patient_hash(patient), settings.kind or series.kind))
-    return sorted(found, key=lambda c: c.relative), outcome
-
-
-def dicom_patient(path: Path) -> str:
-    """Return the PatientID of a DICOM file, "" if it has none. For hashing only: never shown."""
-    from pydicom import dcmread
-
-    try:
-        return str(dcmread(path, specific_tags=["PatientID"], stop_before_pixels=True).get("PatientID", "") or "")
-    except Exception:  # group_series has read this header: what fails now is a file that vanished
-        return ""
-
-
-def assign_splits(candidates: Sequence[Candidate], settings: Settings) -> list[Candidate]:
-    """Return the candidates with their splits, no patient in two of them."""
-    by = {c.relative: c.relative if settings.split_by == "image" else c.patient for c in candidates}
-    kinds: dict[str, set[str]] = defaultdict(set)
-    for candidate in candidates:
-        kinds[by[candidate.relative]].add(candidate.kind)
-    splits = split_patients(kinds, val=settings.val_share, test=settings.test_share, seed=settings.seed)
-    placed = [Candidate(c.paths, c.relative, c.patient, c.kind, splits[by[c.relative]]) for c in candidates]
-    return _capped(placed, settings)
-
-
 def plan_store(
     sources: Sequence[Path],
     target: Path,
     settings: Settings,
     *,
-    patients: dict[str, str] | None = None,
+    table: Table | None = None,
     resume: bool = False,
 ) -> tuple[list[Candidate], Outcome]:
     """Find and split the images, begin the store, and return what is still to be converted.
@@ -190,15 +42,15 @@ def plan_store(
     """
     if (target / "store.json").exists() and not resume:
         raise MedfplError("the store exists", "go on with --resume, or choose another folder")
-    candidates, outcome = find_candidates(sources, settings, patients)
-    if not candidates:
+    found = find_candidates(sources, settings, table)
+    if not found.candidates:
         raise MedfplError("no image was found", "medfpl reads DICOM, NIfTI, NRRD, MHA, PNG, JPEG, TIFF and NPY")
-    candidates = assign_splits(candidates, settings)
+    candidates = assign_splits(found.candidates, settings)
     create_store(target, settings.to_json())
     done = written(target)
     todo = [c for c in candidates if c.id not in done]
-    outcome.kept = len(candidates) - len(todo)
-    return todo, outcome
+    kept = len(candidates) - len(todo)
+    return todo, Outcome(kept=kept, skipped=found.skipped, refused=list(found.odd))
 
 
 def fill_store(
@@ -223,8 +75,10 @@ def fill_store(
 
 def convert(candidate: Candidate, target: Path, settings: Settings) -> None:
     """Read one candidate, resize it if asked, and write it into the store."""
-    scan = _read(candidate, settings.kind)
+    scan = _read(candidate)
     values, slope, intercept, scale = _stored(scan, settings.size)
+    if candidate.limit is not None and len(values) > candidate.limit:
+        values = values[np.linspace(0, len(values) - 1, candidate.limit + 2).round().astype(int)[1:-1]]
     spacing = scan.geometry.spacing
     item = Item(
         id=candidate.id,
@@ -246,40 +100,13 @@ def convert(candidate: Candidate, target: Path, settings: Settings) -> None:
     write_item(target, item, values)
 
 
-def _walk(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    for source in sources:
-        if source.is_dir():
-            files: Iterable[Path] = sorted(p for p in source.rglob("*") if p.is_file())
-            yield from ((p, str(p.relative_to(source))) for p in files)
-        elif source.exists():
-            yield source, source.name
-        else:
-            raise UsageError(f"{source.name}: no such file or folder")
-
-
-def _capped(candidates: list[Candidate], settings: Settings) -> list[Candidate]:
-    """Leave out patients, in an order that depends on the seed alone, once a split has its number of slices."""
-    limits = {"train": settings.train, "test": settings.test}
-    taken: dict[str, int] = defaultdict(int)
-    kept = []
-    order = numpy_generator(settings.seed, "cap").permutation(len(candidates))
-    for index in order:
-        candidate = candidates[index]
-        limit = limits.get(candidate.split)
-        room = None if limit is None else limit - taken[candidate.split]
-        if room is not None and room <= 0:
-            continue
-        paths = candidate.paths if room is None else candidate.paths[:room]
-        taken[candidate.split] += len(paths)
-        kept.append(Candidate(paths, candidate.relative, candidate.patient, candidate.kind, candidate.split))
-    return sorted(kept, key=lambda c: c.relative)
-
-
-def _read(candidate: Candidate, kind: Kind | None) -> Scan:
+def _read(candidate: Candidate) -> Scan:
     from medfpl.io import read
     from medfpl.io.series import read_files
 
-    return read_files(candidate.paths, kind=kind) if len(candidate.paths) > 1 else read(candidate.paths[0], kind=kind)
+    if len(candidate.paths) > 1:
+        return read_files(candidate.paths, kind=candidate.kind)
+    return read(candidate.paths[0], kind=candidate.kind)
 
 
 def _stored(scan: Scan, size: int) -> tuple[np.ndarray, float, float, float]:
