@@ -73,21 +73,23 @@ def scan_tags(raw: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = No
     ``raw`` may be the head of a file of ``size`` bytes: the walk then ends at the pixels, and NeedMore is raised
     if the head does not reach them. BadInput for whatever is no DICOM, is damaged or goes beyond ``limits``.
     """
-    begin, meta, named = _meta_group(raw)
-    data, head_only = raw, size is not None and size > len(raw)
-    total = size if size is not None else len(raw)
+    total = len(raw) if size is None else size
+    data, head_only = raw, total > len(raw)
+    begin, meta, named = _meta_group(raw, total)
     if named == DEFLATED:
         if head_only:
             raise NeedMore
         data = _inflate(raw, begin, limits.max_inflated)
         begin, total = 0, len(data)
+    if head_only and len(data) < begin + 8:
+        raise NeedMore
     explicit, little = _encoding(data, begin, named)
     end, pixels = _Walk(data, total, little, limits, head_only).run(begin, explicit)
     syntax = named or (IMPLICIT_LITTLE if not explicit else EXPLICIT_LITTLE if little else EXPLICIT_BIG)
     return Layout(data, begin, end, meta, syntax, explicit, little, pixels)
 
 
-def _meta_group(raw: bytes) -> tuple[int, tuple[int, int], str]:
+def _meta_group(raw: bytes, total: int) -> tuple[int, tuple[int, int], str]:
     """Return where the data set begins, where the meta group lies, and the transfer syntax it names ("" if none)."""
     start = at = 132 if raw[128:132] == b"DICM" else 0
     if not start and not _may_begin(raw):
@@ -95,7 +97,7 @@ def _meta_group(raw: bytes) -> tuple[int, tuple[int, int], str]:
     named = b""
     while raw[at : at + 2] == b"\2\0":
         if at + 8 > len(raw):
-            raise BadInput(_CUT)
+            raise BadInput(_CUT) if len(raw) == total else NeedMore
         vr, value = raw[at + 4 : at + 6], at + 8
         if vr in _LONG:
             value, length = at + 12, int.from_bytes(raw[at + 8 : at + 12], "little")
@@ -103,8 +105,10 @@ def _meta_group(raw: bytes) -> tuple[int, tuple[int, int], str]:
             length = int.from_bytes(raw[at + 6 : at + 8], "little")
         else:
             raise BadInput("its DICOM meta group is damaged")
-        if value + length > len(raw) or value + length - start > _META_LIMIT:
-            raise BadInput(_CUT if value + length > len(raw) else "its DICOM meta group is damaged")
+        if value + length > total or value + length - start > _META_LIMIT:
+            raise BadInput(_CUT if value + length > total else "its DICOM meta group is damaged")
+        if value + length > len(raw):
+            raise NeedMore
         if raw[at : at + 4] == b"\2\0\x10\0":
             named = raw[value : value + length]
         at = value + length
