@@ -7,9 +7,7 @@ from medfpl.tiles import run_tiled, tiles
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.integers(1, 200), st.integers(1, 200), st.integers(8, 64), st.integers(0, 40), st.sampled_from([1, 4, 8])
-)
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(8, 64), st.integers(0, 40), st.sampled_from([1, 4, 8]))
 def test_cores_partition_the_image_and_lie_within_their_outer(height, width, size, halo, multiple):
     hits = torch.zeros(height, width, dtype=torch.int)
     for tile in tiles(height, width, size=size, halo=halo, multiple=multiple):

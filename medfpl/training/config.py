@@ -46,7 +46,7 @@ class TrainConfig(BaseModel):
     seed: int = 0
     steps: int | None = Field(default=None, ge=1)
     minutes: float | None = Field(default=None, gt=0)
-    loss: Literal["mse", "l1", "psnr"] = "psnr"
+    loss: Literal["mse", "rmse", "l1", "psnr"] = "rmse"
     learning_rate: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: int = Field(default=200, ge=0, description="steps of linear warm-up")

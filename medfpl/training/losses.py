@@ -11,7 +11,8 @@ def residual_loss(denoised: Tensor, clean: Tensor, kind: str) -> Tensor:
     """Return the loss between (B, 1, H, W) batches in working units, a scalar.
 
     ``mse`` is the paper's: with y noisy, (y - denoised) - (y - clean) is clean - denoised. ``l1`` is the
-    mean absolute error. ``psnr`` is the mean over items of log10(MSE + FLOOR): minus a tenth of the
+    mean absolute error. ``rmse`` is the mean over items of sqrt(MSE + FLOOR): each item pulls with the same force,
+    however strong its noise. ``psnr`` is the mean over items of log10(MSE + FLOOR): minus a tenth of the
     PSNR in dB, so that every item counts alike, the nearly clean as much as the severely corrupted.
     """
     error = denoised.float() - clean.float()
@@ -20,4 +21,6 @@ def residual_loss(denoised: Tensor, clean: Tensor, kind: str) -> Tensor:
     squared = error.square().mean((1, 2, 3))
     if kind == "mse":
         return squared.mean()
+    if kind == "rmse":
+        return (squared + FLOOR).sqrt().mean()
     return torch.log10(squared + FLOOR).mean()

@@ -1,0 +1,67 @@
+"""The network as a denoiser: residual, tiles, values outside its range, independence of the batch."""
+
+import pytest
+import torch
+
+from medfpl.denoisers import METHODS
+from medfpl.denoisers.methods.medfpl import NetworkDenoiser
+from medfpl.errors import UsageError
+from medfpl.nets.unet import UNetConfig, build_unet
+from medfpl.nets.weights import save_unet
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with a small network that predicts something."""
+    net = build_unet(UNetConfig(width=4, depth=2, unshuffle=2, norm="none"), torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(net.out.weight, std=0.05, generator=torch.Generator().manual_seed(1))
+    save_unet(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
+    return tmp_path / "run"
+
+
+def image(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_result_is_the_image_less_what_the_network_predicts(run):
+    denoiser = METHODS.get("medfpl").make(model=str(run))
+    x = image(2, 1, 33, 40)
+    assert torch.allclose(denoiser.denoise(x), x - denoiser.net(x), atol=1e-6)
+    assert not torch.allclose(denoiser.denoise(x), x)
+
+
+def test_large_images_are_tiled_with_the_same_result(run):
+    whole = METHODS.get("medfpl").make(model=str(run))
+    tiled = NetworkDenoiser(whole.net, whole.model, whole_pixels=1, tile=32)
+    x = image(1, 1, 150, 171)
+    assert (tiled.denoise(x) - whole.denoise(x)).abs().max() < 1e-5
+
+
+def test_values_beyond_its_range_keep_their_excess(run):
+    denoiser = METHODS.get("medfpl").make(model=str(run))
+    x = image(1, 1, 32, 32)
+    metal = x.clone()
+    metal[..., 10:14, 10:14] = 9.0
+    at_the_limit = metal.clamp(max=3.0)
+    assert torch.allclose(denoiser.denoise(metal) - metal, denoiser.denoise(at_the_limit) - at_the_limit, atol=1e-5)
+
+
+def test_items_do_not_depend_on_their_batch(run):
+    denoiser = METHODS.get("medfpl").make(model=str(run))
+    x = image(3, 1, 24, 24)
+    together = denoiser.denoise(x)
+    for i in range(3):
+        assert torch.allclose(denoiser.denoise(x[i : i + 1])[0], together[i], atol=1e-6)
+
+
+def test_double_precision_comes_back_and_the_input_stays(run):
+    denoiser = METHODS.get("medfpl").make(model=str(run))
+    x = image(1, 1, 16, 16).double()
+    before = x.clone()
+    assert denoiser.denoise(x).dtype == torch.double
+    assert torch.equal(x, before)
+
+
+def test_an_unknown_model_is_told():
+    with pytest.raises(UsageError, match="no denoiser model"):
+        METHODS.get("medfpl").make(model="nothing-of-that-name")
