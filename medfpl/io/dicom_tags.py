@@ -196,8 +196,8 @@ class _Walk:
             level = stack[-1]
             if at == level.end:
                 stack.pop()
-            elif len(stack) == 1 and self.total - at < 1 << 16 and not any(self.data[at : self.total]):
-                break  # trailing zeros after the last element
+            elif len(stack) == 1 and self._only_zeros(at):
+                break
             elif level.items:
                 at = self._item(at, level, stack)
             else:
@@ -205,6 +205,10 @@ class _Walk:
             if self.head_only and self.pixels:
                 break
         return at, self.pixels
+
+    def _only_zeros(self, at: int) -> bool:
+        """Whether only a little padding follows, as some archives leave it after the last element."""
+        return not self.head_only and self.total - at < 1 << 16 and not any(self.data[at : self.total])
 
     def _need(self, at: int, count: int, bound: int) -> None:
         """Make sure that ``count`` bytes at ``at`` lie within ``bound`` and are there."""
