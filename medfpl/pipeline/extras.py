@@ -67,7 +67,7 @@ def _nifti(scan: Scan, removed: FloatArray) -> bytes:
     affine = scan.geometry.affine
     image = nibabel.Nifti1Image(np.asarray(data), np.eye(4) if affine is None else TO_RAS @ affine @ TO_XYZ)
     image.header.set_xyzt_units("mm")
-    return gzip.compress(image.to_bytes(), mtime=0)
+    return gzip.compress(image.to_bytes(), 6, mtime=0)
 
 
 def write_preview(before: Scan, after: Scan, target: Path, *, overwrite: bool) -> None:
