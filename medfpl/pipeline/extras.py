@@ -72,6 +72,7 @@ def _nifti(scan: Scan, removed: FloatArray) -> bytes:
 
 def write_preview(before: Scan, after: Scan, target: Path, *, overwrite: bool) -> None:
     """Write a picture of the middle slice: before, after and what was removed."""
-    from medfpl import views
+    from medfpl.views import save_panel
 
-    raise NotImplementedError(views)
+    with atomic_target(target, overwrite=overwrite) as temporary:
+        save_panel(before, after, temporary)
