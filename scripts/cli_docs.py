@@ -33,7 +33,7 @@ errors alone. Nothing is overwritten without `--overwrite`, and nothing ever use
 def page() -> str:
     """Return the whole page as Markdown."""
     command = typer.main.get_command(app)
-    context = typer.Context(command, info_name="medfpl")
+    context = typer.Context(command, info_name="medfpl", **command.context_settings)
     made = get_docs_for_click(obj=command, ctx=context, name="medfpl", indent=1)
     made = re.sub(r"\[/?bold\]", "**", made)
     made = re.sub(r"^((?:    )?medfpl .*)$", r"`\1`", made, flags=re.MULTILINE)

@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "medfpl"
-        output.error(UsageError(error.format_message(), f"see '{command} --help'"))
+        if error.format_message():  # else the help was shown in its place
+            output.error(UsageError(error.format_message(), f"see '{command} --help'"))
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED

@@ -17,7 +17,15 @@ Target = Annotated[
     typer.Option("--output", "-o", metavar="OUT", help="A file or a folder. Default: NAME_denoised beside IN."),
 ]
 MethodName = Annotated[
-    str, typer.Option("--method", "-m", metavar="NAME", help="See 'medfpl info'.", rich_help_panel=METHOD)
+    str,
+    typer.Option(
+        "--method",
+        "-m",
+        metavar="NAME",
+        help="See 'medfpl info'.",
+        rich_help_panel=METHOD,
+        autocompletion=options.complete_method,
+    ),
 ]
 Model = Annotated[
     str | None, typer.Option("--model", metavar="NAME", help="A model's name or run folder.", rich_help_panel=METHOD)

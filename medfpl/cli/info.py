@@ -12,10 +12,18 @@ from medfpl.cli import options
 from medfpl.cli.output import Output
 from medfpl.errors import EXIT_OK, escape
 
-Files = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Images or folders to look at.")]
+Files = Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Images or folders to look at.")]
 Devices = Annotated[bool, typer.Option("--devices", help="Ask torch for the devices, which takes seconds.")]
-MethodName = Annotated[str | None, typer.Option("--method", "-m", metavar="NAME", help="Show a method's settings.")]
-NoiseName = Annotated[str | None, typer.Option("--noise", metavar="NAME", help="Show a noise's parameters.")]
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        "--method", "-m", metavar="NAME", help="Show a method's settings.", autocompletion=options.complete_method
+    ),
+]
+NoiseName = Annotated[
+    str | None,
+    typer.Option("--noise", metavar="NAME", help="Show a noise's parameters.", autocompletion=options.complete_noise),
+]
 
 # What DICOM pixels may be compressed with, the module that decodes it, and how to get that.
 DECODERS = (
@@ -41,7 +49,10 @@ def info(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Show versions, devices, decoders, methods, noises and models; or what a file is.
+    """Show what is installed, or what a file is.
+
+    Without FILE: versions, devices, decoders, methods, noises and models. With FILE: format, kind, size, series,
+    and what denoise would do with it.
 
     [bold]Examples[/bold]
 

@@ -11,11 +11,9 @@ from medfpl.errors import EXIT_OK, escape
 if TYPE_CHECKING:
     from medfpl.nets.weights import Model
 
-models = typer.Typer(help="List the trained networks, show their cards, say where they lie.", no_args_is_help=True)
+models = typer.Typer(help="List, show and find the trained networks.", no_args_is_help=True)
 
-Name = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="A model's name or run folder; default: the default.")
-]
+Name = Annotated[str | None, typer.Argument(metavar="NAME", help="A model's name or run folder; default: the default.")]
 
 
 def register(app: typer.Typer) -> None:

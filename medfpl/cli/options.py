@@ -50,3 +50,17 @@ def parse_settings(pairs: list[str] | None) -> dict[str, str]:
             raise UsageError(f"--set {key} is given twice")
         settings[key.strip()] = value.strip()
     return settings
+
+
+def complete_method(incomplete: str) -> list[str]:
+    """Return the methods that begin with ``incomplete``, for the shell's completion."""
+    from medfpl.denoisers import METHODS
+
+    return [name for name in METHODS.names() if name.startswith(incomplete)]
+
+
+def complete_noise(incomplete: str) -> list[str]:
+    """Return the noises that begin with ``incomplete``, for the shell's completion."""
+    from medfpl.noises import NOISES
+
+    return [name for name in NOISES.names() if name.startswith(incomplete)]

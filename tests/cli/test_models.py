@@ -1,0 +1,91 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from dicom_making import MR, make_dicom, save
+from pictures import png, tree
+
+from medfpl.nets.unet import UNetConfig, build_unet
+from medfpl.nets.weights import CARD_NAME, save_unet
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder with a small random denoiser, which is also installed as the model ``tiny``."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("MEDFPL_HOME", str(home))
+    net = build_unet(UNetConfig(width=4, depth=2, norm="none"), torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(net.out.weight, std=0.01, generator=torch.Generator().manual_seed(1))
+    metrics = {"ct": {"gaussian": {"psnr": 35.5, "ssim": 0.9, "input_psnr": 28.1}}}
+    card = {"name": "tiny", "role": "denoiser", "summary": "for tests", "metrics": metrics, "limits": ["no use"]}
+    run = tmp_path / "run"
+    save_unet(net, run, card)
+    save_unet(net, home / "models", card, stem="tiny")
+    return run
+
+
+def test_list(medfpl: Run, tiny: Path) -> None:
+    models = json.loads(medfpl("models", "list", "--json").out)["models"]
+    assert ("tiny", "imported") in {(m["name"], m["origin"]) for m in models}
+    assert "for tests" in medfpl("models", "list").out
+
+
+def test_show_and_where(medfpl: Run, tiny: Path) -> None:
+    card = json.loads(medfpl("models", "show", "tiny", "--json").out)
+    assert card["sha256"] == json.loads((tiny / CARD_NAME).read_text())["sha256"]
+    shown = medfpl("models", "show", "tiny").out
+    assert all(text in shown for text in ("for tests", "no use", card["sha256"], "35.50", "28.10"))
+    assert medfpl("models", "show", tiny).code == 0
+    where = medfpl("models", "where", "tiny").out.strip()
+    assert Path(where).is_file()
+    assert medfpl("models", "where", "nosuch").code == 2
+
+
+def test_denoise_with_a_model(medfpl: Run, tiny: Path, tmp_path: Path) -> None:
+    source = png(tmp_path / "a.png")
+    by_name = medfpl("denoise", source, "-o", tmp_path / "x.png", "--model", "tiny", "--json")
+    assert by_name.code == 0, by_name.err
+    report = json.loads(by_name.out)
+    assert (report["method"], report["model"], report["device"]) == ("medfpl", "tiny", "cpu")
+    assert medfpl("denoise", source, "-o", tmp_path / "y.png", "--model", tiny).code == 0
+    assert (tmp_path / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes()
+    assert (tmp_path / "x.png").read_bytes() != source.read_bytes()
+    told = medfpl("denoise", source, "-o", tmp_path / "z.png", "--model", "tiny").err
+    assert "medfpl tiny on cpu" in told
+
+
+def test_a_derived_dicom_names_the_model_and_its_weights(medfpl: Run, tiny: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4000, (40, 48)).astype(np.uint16)
+    source = save(make_dicom(values, sop_class=MR, stored=12), tmp_path / "a.dcm")
+    assert medfpl("denoise", source, "--model", tiny).code == 0
+    text = pydicom.dcmread(tmp_path / "a_denoised.dcm").DerivationDescription
+    assert "tiny" in text
+    assert json.loads((tiny / CARD_NAME).read_text())["sha256"][:16] in text
+    assert str(tmp_path) not in text
+
+
+def test_files_at_the_same_time_give_the_same_bytes(medfpl: Run, tiny: Path, tmp_path: Path) -> None:
+    for i in range(6):
+        png(tmp_path / "in" / f"{i}.png", i)
+    for jobs in (1, 3):
+        assert (
+            medfpl("denoise", tmp_path / "in", "-o", tmp_path / f"out{jobs}", "--model", "tiny", "-j", jobs).code == 0
+        )
+    for name in tree(tmp_path / "in"):
+        assert (tmp_path / "out1" / name).read_bytes() == (tmp_path / "out3" / name).read_bytes()
+
+
+def test_changed_weights_stop_the_run(medfpl: Run, tiny: Path, tmp_path: Path) -> None:
+    weights = tiny / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    result = medfpl("denoise", png(tmp_path / "a.png"), "--model", tiny)
+    assert result.code == 1
+    assert "sha256 differs" in result.err
+    assert not (tmp_path / "a_denoised.png").exists()
