@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CHOICE, SPLIT = "What goes in", "Split"
 
-Sources = Annotated[list[Path], typer.Argument(metavar="SRC", help="Images, and folders of images.")]
+Sources = Annotated[list[str], typer.Argument(metavar="SRC", help="Images and folders, or KIND=FOLDER, as in xray=a/.")]
 Target = Annotated[Path, typer.Option("--output", "-o", metavar="STORE", help="The folder of the store.")]
 PresetName = Annotated[
     str | None, typer.Option("--preset", metavar="NAME", help="lidc, rsna or lits.", rich_help_panel=CHOICE)
@@ -74,9 +74,9 @@ def prepare(
 
     medfpl prepare LIDC-IDRI/ -o store --preset lidc
 
-    medfpl prepare ct/ mr/ xrays/ -o store --size 0 --workers 8
+    medfpl prepare ct/ mr/ xray=pictures/ -o store --size 0 --workers 8
     """
-    from medfpl.store.find import PRESETS, Settings, read_table
+    from medfpl.store.find import PRESETS, Settings, parse_source, read_table
     from medfpl.store.ingest import fill_store, plan_store
 
     if preset is not None and preset not in PRESETS:
@@ -96,7 +96,7 @@ def prepare(
     out = Output(as_json=as_json, quiet=quiet)
     known = read_table(table) if table else None
     out.say("looking for images")
-    todo, outcome = plan_store(sources, output, settings, table=known, resume=resume)
+    todo, outcome = plan_store([parse_source(s) for s in sources], output, settings, table=known, resume=resume)
     with out.progress(len(todo), "images") as advance:
         fill_store(todo, outcome, output, settings, workers=workers, report=advance)
     for name, reason in outcome.refused:

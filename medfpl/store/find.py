@@ -80,6 +80,14 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A file or folder to walk, and the kind of all its images if that is told."""
+
+    path: Path
+    kind: Kind | None = None
+
+
+@dataclass(frozen=True)
 class Found:
     """The images of a tree in order; ``odd`` holds (relative path, reason), ``skipped`` counts what is no image."""
 
@@ -137,7 +145,7 @@ def read_table(path: Path) -> Table:
     return {name: Known(*values) for name, values in table.items()}  # type: ignore[arg-type]
 
 
-def find_candidates(sources: Sequence[Path], settings: Settings, table: Table | None = None) -> Found:
+def find_candidates(sources: Sequence[Source], settings: Settings, table: Table | None = None) -> Found:
     """Walk ``sources`` and return what could go into a store, without decoding a pixel.
 
     What ``table`` says of a file counts more than what the file or its name says.
@@ -146,11 +154,11 @@ def find_candidates(sources: Sequence[Path], settings: Settings, table: Table | 
     from medfpl.io.series import group_series
 
     table = table or {}
-    dicom: dict[Path, str] = {}
+    dicom: dict[Path, tuple[str, Kind | None]] = {}
     found: list[Candidate] = []
     skipped = 0
     skip = re.compile(settings.skip) if settings.skip else None
-    for path, relative in _walk(sources):
+    for path, relative, told in _walk(sources):
         if skip and skip.search(relative):
             skipped += 1
             continue
@@ -160,16 +168,17 @@ def find_candidates(sources: Sequence[Path], settings: Settings, table: Table | 
             skipped += 1
             continue
         if kind_of_file == "dicom":
-            dicom[path] = relative
+            dicom[path] = (relative, told or settings.kind)
         else:
             known = table.get(relative) or Known(patient_from_path(relative))
-            found.append(_candidate((path,), relative, known, known.kind or settings.kind, kind_of_file))
+            kind = known.kind or told or settings.kind
+            found.append(_candidate((path,), relative, known, kind, kind_of_file))
     grouped = group_series(list(dicom))
-    odd = tuple((dicom[path], reason) for path, reason in (*grouped.odd, *grouped.localizers))
+    odd = tuple((dicom[path][0], reason) for path, reason in (*grouped.odd, *grouped.localizers))
     for series in grouped.series:
-        relative = dicom[series.paths[0]]
+        relative, told = dicom[series.paths[0]]
         known = table.get(relative) or Known(dicom_patient(series.paths[0]) or patient_from_path(relative))
-        found.append(_candidate(tuple(series.paths), relative, known, known.kind or settings.kind, series.kind))
+        found.append(_candidate(tuple(series.paths), relative, known, known.kind or told, series.kind))
     return Found(tuple(sorted(found, key=lambda c: c.relative)), odd, skipped)
 
 
@@ -197,15 +206,27 @@ def assign_splits(candidates: Sequence[Candidate], settings: Settings) -> list[C
     return _capped([replace(c, split=splits[by[c.relative]]) for c in candidates], settings)
 
 
-def _walk(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    for source in sources:
-        if source.is_dir():
-            files: Iterable[Path] = sorted(p for p in source.rglob("*") if p.is_file())
-            yield from ((p, str(p.relative_to(source))) for p in files)
-        elif source.exists():
-            yield source, source.name
+def parse_source(text: str) -> Source:
+    """Return the source written as ``folder`` or ``kind=folder``."""
+    kind, equals, place = text.partition("=")
+    if equals and kind in get_args(Kind) and not Path(text).exists():
+        return Source(Path(place), kind)  # type: ignore[arg-type]
+    return Source(Path(text))
+
+
+def _walk(sources: Sequence[Source]) -> Iterator[tuple[Path, str, Kind | None]]:
+    """Yield (path, name relative to its source, kind as told); several sources get their own name in front."""
+    names = [source.path.resolve().name for source in sources]
+    for n, source in enumerate(sources):
+        unique = names[n] if names.count(names[n]) == 1 else f"{names[n]}-{n + 1}"
+        front = f"{unique}/" if len(sources) > 1 and source.path.is_dir() else ""
+        if source.path.is_dir():
+            files: Iterable[Path] = sorted(p for p in source.path.rglob("*") if p.is_file())
+            yield from ((p, front + p.relative_to(source.path).as_posix(), source.kind) for p in files)
+        elif source.path.exists():
+            yield source.path, unique, source.kind
         else:
-            raise UsageError(f"{source.name}: no such file or folder")
+            raise UsageError(f"{source.path.name}: no such file or folder")
 
 
 def _capped(candidates: list[Candidate], settings: Settings) -> list[Candidate]:

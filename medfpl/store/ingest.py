@@ -10,7 +10,7 @@ import numpy as np
 
 from medfpl.errors import BadInput, MedfplError
 from medfpl.scan import Scan
-from medfpl.store.find import Candidate, Settings, Table, assign_splits, find_candidates
+from medfpl.store.find import Candidate, Settings, Source, Table, assign_splits, find_candidates
 from medfpl.store.store import Item, Store, create_store, finish_store, write_item, written
 
 
@@ -26,7 +26,7 @@ class Outcome:
 
 
 def plan_store(
-    sources: Sequence[Path],
+    sources: Sequence[Source],
     target: Path,
     settings: Settings,
     *,

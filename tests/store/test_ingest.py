@@ -10,7 +10,16 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from medfpl.errors import MedfplError, UsageError
-from medfpl.store.find import Settings, assign_splits, find_candidates, patient_from_path, patient_hash, read_table
+from medfpl.store.find import (
+    Settings,
+    Source,
+    assign_splits,
+    find_candidates,
+    parse_source,
+    patient_from_path,
+    patient_hash,
+    read_table,
+)
 from medfpl.store.ingest import fill_store, plan_store
 from medfpl.store.store import open_store
 
@@ -32,7 +41,7 @@ def tree(tmp_path):
 
 
 def fill(tree, target, settings=Settings(size=0), resume=False, workers=1, table=None):
-    todo, outcome = plan_store([tree], target, settings, table=table, resume=resume)
+    todo, outcome = plan_store([Source(tree)], target, settings, table=table, resume=resume)
     return fill_store(todo, outcome, target, settings, workers=workers)
 
 
@@ -68,7 +77,7 @@ def test_resizing_keeps_hu_and_tells_the_new_pixel_size(tree, tmp_path):
 
 
 def test_pictures_of_one_patient_are_in_one_split(tree):
-    found = find_candidates([tree], Settings())
+    found = find_candidates([Source(tree)], Settings())
     pictures = [c for c in found.candidates if c.relative.endswith(".png")]
     assert len({c.patient for c in pictures}) == 1
     assert len({c.split for c in assign_splits(pictures, Settings())}) == 1
@@ -100,7 +109,7 @@ def test_no_identity_is_stored(tree, tmp_path):
 
 def test_resume_after_an_interruption_gives_the_same_store(tree, tmp_path):
     whole = fill(tree, tmp_path / "a").store
-    todo, outcome = plan_store([tree], tmp_path / "b", Settings(size=0))
+    todo, outcome = plan_store([Source(tree)], tmp_path / "b", Settings(size=0))
 
     def interrupt(done):
         if done == 2:
@@ -148,13 +157,13 @@ def test_a_cap_counts_slices_and_is_spread_over_images(tree, tmp_path, most, sli
 def test_nothing_to_read_is_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(MedfplError, match="no image"):
-        plan_store([tmp_path / "empty"], tmp_path / "s", Settings())
+        plan_store([Source(tmp_path / "empty")], tmp_path / "s", Settings())
     with pytest.raises(UsageError, match="no such"):
-        plan_store([tmp_path / "absent"], tmp_path / "s", Settings())
+        plan_store([Source(tmp_path / "absent")], tmp_path / "s", Settings())
 
 
 def test_a_real_tree_keeps_patients_apart(real_data, tmp_path):
-    found = find_candidates([real_data / "chest_ct" / "TCGA-LUSC"], Settings())
+    found = find_candidates([Source(real_data / "chest_ct" / "TCGA-LUSC")], Settings())
     assert len(found.candidates) >= 5
     splits = {}
     for candidate in assign_splits(found.candidates, Settings()):
@@ -165,3 +174,19 @@ def test_a_real_tree_keeps_patients_apart(real_data, tmp_path):
 def test_opening_again_gives_the_same(tree, tmp_path):
     store = fill(tree, tmp_path / "s").store
     assert open_store(tmp_path / "s").items == store.items
+
+
+def test_several_sources_keep_files_of_the_same_name_apart(tree, tmp_path):
+    found = find_candidates(
+        [parse_source(f"xray={tree / 'xray'}"), Source(tree / "xray"), Source(tree / "ct.dcm")], Settings()
+    )
+    names = [c.relative for c in found.candidates]
+    assert names == [
+        "ct.dcm",
+        "xray-1/00000013_001.png",
+        "xray-1/00000013_002.png",
+        "xray-2/00000013_001.png",
+        "xray-2/00000013_002.png",
+    ]
+    assert [c.kind for c in found.candidates] == [None, "xray", "xray", None, None]
+    assert len({c.id for c in found.candidates}) == 5
