@@ -19,6 +19,9 @@ def show_files(out: Output, files: Sequence[Path]) -> int:
     work = plan(files, None, "denoised", lambda target: ())
     for path, error in work.refused:
         out.error(error, str(path))
+    if not work.jobs:
+        out.error(BadInput("no image found"))
+        return EXIT_NOTHING_DONE
     if len(work.jobs) == 1:
         return _show_one(out, work.jobs[0].path)
     dicom = [job.path for job in work.jobs if _format(job.path) == "dicom"]
@@ -56,8 +59,6 @@ def show_files(out: Output, files: Sequence[Path]) -> int:
     told += [f"{len(work.skipped)} other files"] * bool(work.skipped)
     out.say(", ".join(told))
     if not (grouped or rows or grouped.localizers):
-        if not failed:
-            out.error(BadInput("no image found"))
         return EXIT_NOTHING_DONE
     return EXIT_SOME_FAILED if failed or work.refused else EXIT_OK
 

@@ -190,6 +190,18 @@ def test_residual_is_what_was_removed(medfpl: Run, tmp_path: Path) -> None:
     np.testing.assert_allclose(before - after, removed, atol=0.5001)
 
 
+def test_preview_shows_three_pictures(medfpl: Run, tmp_path: Path) -> None:
+    png(tmp_path / "a.png")
+    assert medfpl("denoise", tmp_path / "a.png", *MEAN, "--preview").code == 0
+    assert tree(tmp_path) == ["a.png", "a_denoised.png", "a_denoised_preview.png"]
+    width, height = Image.open(tmp_path / "a_denoised_preview.png").size
+    assert width > 2.5 * height
+    # A second run over the folder takes neither the result nor its picture for an input.
+    again = medfpl("denoise", tmp_path, *MEAN, "--preview", "--resume")
+    assert "1 kept" in again.err
+    assert len(tree(tmp_path)) == 3
+
+
 def bad_files(folder: Path) -> dict[str, Path]:
     folder.mkdir()
     good = png(folder / "whole.png").read_bytes()
