@@ -7,6 +7,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from medfpl.errors import BadInput
+from medfpl.io.dicom_header import items
 from medfpl.scan import Geometry
 
 _TOLERANCE = 0.01  # mm
@@ -17,22 +18,22 @@ def frame_groups(dataset: Dataset, frames: int) -> list[tuple[Dataset, ...]] | N
 
     None for classic objects. BadInput if the number of per-frame groups is not that of the frames.
     """
-    each = dataset.get("PerFrameFunctionalGroupsSequence")
-    shared = dataset.get("SharedFunctionalGroupsSequence")
+    each = items(dataset, "PerFrameFunctionalGroupsSequence")
+    shared = items(dataset, "SharedFunctionalGroupsSequence")
     if not each and not shared:
         return None
     if each and len(each) != frames:
         raise BadInput("its per-frame groups do not match its number of frames")
-    common = tuple(shared or ())[:1]
+    common = tuple(shared[:1])
     return [(each[i], *common) if each else common for i in range(frames)]
 
 
 def from_groups(groups: tuple[Dataset, ...], sequence: str, keyword: str) -> Any:
     """Return the value of ``keyword`` in the macro ``sequence`` of the nearest group that has it, else None."""
     for group in groups:
-        items = group.get(sequence)
-        if items and (value := items[0].get(keyword)) not in (None, ""):
-            return value
+        for item in items(group, sequence)[:1]:
+            if (value := item.get(keyword)) not in (None, ""):
+                return value
     return None
 
 
@@ -125,6 +126,8 @@ def slice_normal(turn: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64
 def floats(value: Any, count: int) -> npt.NDArray[np.float64] | None:
     """Return ``count`` finite numbers, or None if ``value`` is anything else."""
     try:
+        if isinstance(value, str | bytes):
+            return None
         found = np.array([float(v) for v in value], np.float64)
     except (TypeError, ValueError, OverflowError):
         return None

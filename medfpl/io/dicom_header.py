@@ -11,6 +11,7 @@ import numpy as np
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
@@ -71,16 +72,9 @@ def parse_header(raw: bytes, layout: Layout) -> Dataset:
     a de-identification emptied are taken from the meta group, which must hold the same two.
     """
     try:
-        dataset = _parse(raw, layout)
-    except BadInput:
-        raise
-    except Exception:
+        return _parse(raw, layout)
+    except Exception:  # pydicom raises of every kind
         raise BadInput("its DICOM elements are damaged") from None
-    for keyword in ("SOPClassUID", "SOPInstanceUID"):
-        known = dataset.file_meta.get("MediaStorage" + keyword)
-        if keyword in dataset and not dataset[keyword].value and known:
-            setattr(dataset, keyword, known)
-    return dataset
 
 
 def _parse(raw: bytes, layout: Layout) -> Dataset:
@@ -91,10 +85,15 @@ def _parse(raw: bytes, layout: Layout) -> Dataset:
     dataset = read_dataset(BytesIO(body), not layout.explicit, layout.little)
     meta = read_dataset(BytesIO(raw[slice(*layout.meta)]), False, True)
     _settle(dataset)
+    _settle(meta)
     if not layout.little:
         dataset = _decoded(dataset)
     dataset.file_meta = FileMetaDataset(meta)
     dataset.file_meta.TransferSyntaxUID = UID(layout.syntax)
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        known = dataset.file_meta.get("MediaStorage" + keyword)
+        if keyword in dataset and not dataset[keyword].value and known:
+            setattr(dataset, keyword, known)
     return dataset
 
 
@@ -132,12 +131,22 @@ def _decoded(dataset: Dataset) -> Dataset:
     return fresh
 
 
+def texts(dataset: Dataset, keyword: str) -> list[str]:
+    """Return an element's values as text in upper case, [] where it is absent."""
+    value = dataset.get(keyword)
+    values = value if isinstance(value, MultiValue) else [value]
+    return [str(v).strip().upper() for v in values if v not in (None, "", b"")]
+
+
 def text(dataset: Dataset, keyword: str) -> str:
     """Return an element's first value as text in upper case, "" where it is absent."""
+    return next(iter(texts(dataset, keyword)), "")
+
+
+def items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Return the items of a sequence, [] where it is absent or, in a damaged file, is none."""
     value = dataset.get(keyword)
-    if value is not None and not isinstance(value, str | bytes) and hasattr(value, "__getitem__"):
-        value = value[0] if len(value) else ""
-    return str(value or "").strip().upper()
+    return list(value) if isinstance(value, Sequence) else []
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
@@ -149,6 +158,8 @@ def number(dataset: Dataset, keyword: str) -> float | None:
     if value is None or value == "" or value == b"":
         return None
     try:
+        if isinstance(value, bytes):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise BadInput(f"its {keyword} is not a number") from None
@@ -234,10 +245,9 @@ def check_identity(dataset: Dataset, allow_burned_in: bool) -> None:
 def kind_of(dataset: Dataset, stored_bits: int) -> Kind:
     """Return what the numbers of an image are, by its SOP class and, for a secondary capture, its modality."""
     sop_class, modality = str(dataset.get("SOPClassUID")), text(dataset, "Modality")
-    image_type = dataset.get("ImageType") or ()
     unit = text(dataset, "RescaleType")
     if sop_class in _CT:
-        if "LOCALIZER" in image_type:  # a projection, whose numbers are not HU
+        if "LOCALIZER" in texts(dataset, "ImageType"):  # a projection, whose numbers are not HU
             return "xray"
         # Writers spell HU in many ways; what is none is named by a term of PS3.3 C.11.1.1.2.
         return "other" if unit in _NOT_HU else "ct"
@@ -266,9 +276,8 @@ def is_filtered(dataset: Dataset) -> bool:
     """Whether the header says that the image was made by a filter."""
     if text(dataset, "ImageType") != "DERIVED":
         return False
-    codes = dataset.get("DerivationCodeSequence") or []
-    smoothed = any(item.get("CodeValue") == "113087" for item in codes)
-    return smoothed or bool(_FILTERED.search(str(dataset.get("DerivationDescription") or "")))
+    smoothed = any(text(item, "CodeValue") == "113087" for item in items(dataset, "DerivationCodeSequence"))
+    return smoothed or bool(_FILTERED.search(text(dataset, "DerivationDescription")))
 
 
 def frame_offsets(dataset: Dataset, table: bytes) -> list[int]:

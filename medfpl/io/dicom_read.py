@@ -148,7 +148,7 @@ def _rescale(dataset: Dataset, frames: int) -> tuple[Any, Any]:
 
 
 def _transform_of(groups: tuple[Dataset, ...], otherwise: Dataset) -> Dataset:
-    found = (group.get("PixelValueTransformationSequence") for group in groups)
+    found = (header.items(group, "PixelValueTransformationSequence") for group in groups)
     return next((items[0] for items in found if items), otherwise)
 
 
@@ -164,7 +164,7 @@ def _slope_of(place: Dataset) -> tuple[float, float]:
 
 def _linear_lut(dataset: Dataset) -> tuple[float, float]:
     """Return the line that a modality look-up table is; BadInput for any other, which cannot be undone exactly."""
-    lut = dataset.ModalityLUTSequence[0] if dataset.ModalityLUTSequence else Dataset()
+    lut = next(iter(header.items(dataset, "ModalityLUTSequence")), Dataset())
     descriptor, data = lut.get("LUTDescriptor"), lut.get("LUTData")
     if isinstance(data, bytes):
         data = np.frombuffer(data, "<u2", len(data) // 2)

@@ -60,7 +60,7 @@ def read_frame_head(frame: bytes, coding: str) -> FrameHead:
 
 def _j2k_head(frame: bytes) -> FrameHead | None:
     at = frame.find(_CODESTREAM, 0, 4096)
-    if at < 0 or len(frame) < at + 43:
+    if at < 0 or len(frame) < at + 45:
         return None
     x1, y1, x0, y0 = struct.unpack_from(">4I", frame, at + 8)
     tile_x, tile_y = struct.unpack_from(">2I", frame, at + 24)

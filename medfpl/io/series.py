@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from medfpl.errors import BadInput, MedfplError
 from medfpl.io.dicom_geometry import floats, read_geometry, slice_normal
-from medfpl.io.dicom_header import kind_of, text
+from medfpl.io.dicom_header import kind_of, text, texts
 from medfpl.io.dicom_read import checked_format, read_dicom, read_header
 from medfpl.io.guard import DEFAULT_LIMITS, Limits
 from medfpl.scan import Geometry, Kind, Scan, Stored, choose_intensity
@@ -238,7 +238,7 @@ def _read_slice(path: Path, limits: Limits, allow_burned_in: bool) -> _Slice:
         turn,
         place,
         tuple(_order(dataset, keyword) for keyword in keywords),
-        "LOCALIZER" in (dataset.get("ImageType") or ()),
+        "LOCALIZER" in texts(dataset, "ImageType"),
     )
 
 

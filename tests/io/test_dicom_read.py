@@ -1,3 +1,4 @@
+import contextlib
 import os
 import subprocess
 import sys
@@ -99,10 +100,11 @@ def test_the_data_set_is_kept_whole_without_its_pixels(write):
 
 
 def test_an_element_that_cannot_be_decoded_keeps_its_bytes(write):
-    raw = to_bytes(make_dicom(SMALL, SliceThickness="2.5"))
+    ds = make_dicom(SMALL)
+    ds.private_block(0x0009, "ACME", create=True).add_new(1, "SH", "2.5")
     path = write()
-    path.write_bytes(raw.replace(b"\x18\0\x50\0DS", b"\x18\0\x50\0FD"))  # four bytes are no double
-    element = read_dicom(path).source.native[0x0018, 0x0050]
+    path.write_bytes(to_bytes(ds).replace(b"\x09\0\1\x10SH", b"\x09\0\1\x10XX"))
+    element = read_dicom(path).source.native[0x0009, 0x1001]
     assert (element.VR, element.value) == ("UN", b"2.5 ")
 
 
@@ -434,6 +436,50 @@ def test_any_damage_is_a_refusal_or_a_scan(tmp_path_factory, data):
         assert "\n" not in error.message  # noqa: PT017
         return
     assert np.isfinite(scan.pixels).all()
+
+
+FUZZED = {
+    "PixelSpacing": [1, 2],
+    "SliceThickness": 3,
+    "SpacingBetweenSlices": 2,
+    "ImagePositionPatient": [1, 2, 3],
+    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+    "RescaleSlope": "1",
+    "RescaleIntercept": "0",
+    "RescaleType": "HU",
+    "PixelPaddingValue": 7,
+    "PixelPaddingRangeLimit": 9,
+    "ImageType": ["DERIVED", "PRIMARY"],
+    "NumberOfFrames": 1,
+    "DerivationDescription": "text",
+    "DerivationCodeSequence": [],
+    "LossyImageCompression": "00",
+    "BurnedInAnnotation": "NO",
+    "FrameOfReferenceUID": "1.2.3",
+    "SharedFunctionalGroupsSequence": [],
+}
+LONG = ("OB", "SQ", "UN")
+
+
+@pytest.mark.parametrize("vr", ["AT", "DS", "FD", "IS", "LO", "OB", "SQ", "UI", "UN", "US", "XX"])
+def test_elements_of_a_wrong_vr(write, vr):
+    path = write()
+    whole = make_dicom(SMALL, **FUZZED)
+    for tag in [element.tag for element in whole if element.keyword != "PixelData"]:
+        for value in (b"", b"1\\2\\3 ", b"\xfe\xff\0\xe0\0\0\0\0", b"nan "):
+            ds = Dataset(whole)
+            ds.file_meta = whole.file_meta
+            ds.add(DataElement(tag, "OB", b"right here"))
+            head = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")
+            placed = head + b"OB\0\0\x0a\0\0\0right here"
+            size = b"\0\0" + len(value).to_bytes(4, "little") if vr in LONG else len(value).to_bytes(2, "little")
+            raw = to_bytes(ds)
+            assert raw.count(placed) == 1
+            path.write_bytes(raw.replace(placed, head + vr.encode() + size + value))
+            with contextlib.suppress(MedfplError):
+                assert np.isfinite(read_dicom(path).pixels).all()
+            with contextlib.suppress(BadInput):
+                assert describe_dicom(path)["treated"] in (True, False)
 
 
 def test_description(write):
