@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 
 from medfpl.errors import BadInput
 from medfpl.io.guard import DEFAULT_LIMITS, Limits
@@ -85,6 +86,9 @@ def scan_tags(raw: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = No
         raise NeedMore
     explicit, little = _encoding(data, begin, named)
     end, pixels = _Walk(data, total, little, limits, head_only).run(begin, explicit)
+    beside = end - begin - (pixels.end - pixels.start if pixels else 0)
+    if beside > limits.max_header:
+        raise BadInput(f"it has {beside} bytes beside its pixels, more than the limit of {limits.max_header}")
     syntax = named or (IMPLICIT_LITTLE if not explicit else EXPLICIT_LITTLE if little else EXPLICIT_BIG)
     return Layout(data, begin, end, meta, syntax, explicit, little, pixels)
 
@@ -138,12 +142,12 @@ def _is_vr(pair: bytes) -> bool:
 
 def _inflate(raw: bytes, begin: int, limit: int) -> bytes:
     """Return the inflated rest of ``raw``. It is counted first, without being kept, so that a bomb costs nothing."""
-    total = sum(map(len, _inflated(raw, begin, limit)))
-    data, at = bytearray(total), 0
-    for part in _inflated(raw, begin, limit):
-        data[at : at + len(part)] = part
-        at += len(part)
-    return bytes(data)
+    for _ in _inflated(raw, begin, limit):
+        pass
+    # Gives its bytes away without a second copy.
+    whole = BytesIO()
+    whole.writelines(_inflated(raw, begin, limit))
+    return whole.getvalue()
 
 
 def _inflated(raw: bytes, begin: int, limit: int) -> Iterator[bytes]:

@@ -36,6 +36,8 @@ CODINGS: dict[str, tuple[str, bool | None]] = {
 }
 _NAMES = {"jpeg": "JPEG", "lossless": "lossless JPEG", "jls": "JPEG-LS", "j2k": "JPEG 2000", "rle": "RLE"}
 _FRAME_TYPES = {"jpeg": (0xC0, 0xC1), "lossless": (0xC3,), "jls": (0xF7,)}
+# A frame of more pixels than this is no blank one that packs into a few bytes, but a bomb.
+_BLANK, _MOST_PACKED = 1 << 25, 4096
 _CODESTREAM = b"\xff\x4f\xff\x51"
 
 
@@ -111,8 +113,7 @@ def decode_frame(
     frame = frame.rstrip(b"\0\xff") if coding != "rle" else frame
     if coding == "rle":
         head, decoder = FrameHead(*shape, 1, allocated), "rle"
-        if len(frame) < 64:
-            raise BadInput("its compressed pixel data is cut short")
+        _check_run_lengths(len(frame), shape[0] * shape[1] * allocated // 8)
     else:
         head, decoder = read_frame_head(frame, coding), coding
         _check_head(head, frame, shape, allocated)
@@ -142,9 +143,19 @@ def _check_head(head: FrameHead, frame: bytes, shape: tuple[int, int], allocated
         raise BadInput("its compressed pixel data has another size than its header says")
     if not 2 <= head.precision <= allocated:
         raise BadInput("its compressed pixel data has more bits than its header says")
+    if shape[0] * shape[1] > _BLANK and shape[0] * shape[1] > _MOST_PACKED * len(frame):
+        raise BadInput("its compressed pixel data is too short for its size")
     # Decoders fill what is missing at the end, without a word.
     if not frame.endswith(b"\xff\xd9"):
         raise BadInput("its compressed pixel data is cut short")
+
+
+def _check_run_lengths(length: int, expected: int) -> None:
+    # After a head of 64 bytes, two bytes make 128 at best, and one byte at worst.
+    if (length - 64) * 64 < expected:
+        raise BadInput("its compressed pixel data is cut short")
+    if length - 64 > 2 * expected + 64:
+        raise BadInput("its compressed pixel data is damaged")
 
 
 def _as_stored(raw: npt.NDArray[Any], head: FrameHead, bits: tuple[int, int], signed: bool) -> npt.NDArray[Any]:
@@ -240,7 +251,7 @@ class _Workers:
 
     def ask(self, wanted: dict[str, Any], frame: bytes, size: int, limits: Limits) -> bytearray:
         # What a good frame needs: openjpeg holds 4 bytes a pixel several times over, and libraries are loaded.
-        memory = (256 << 20) + 32 * size
+        memory = (128 << 20) + 32 * size
         asked = {**wanted, "seconds": limits.child_seconds, "memory": memory, "most_memory": limits.child_bytes}
         worker = self._take()
         try:

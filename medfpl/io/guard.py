@@ -20,17 +20,18 @@ class Limits:
     """What one file may cost before it is refused.
 
     ``max_bytes`` of the file itself; ``max_pixels`` over all frames. Of DICOM structure: sequences nested
-    ``max_depth`` deep, ``max_elements`` elements and ``max_items`` sequence items (each an object in memory), and
-    ``max_inflated`` bytes of a deflated data set. The process that decodes compressed frames gets ``child_bytes``
-    of address space at most and ``child_seconds`` a frame.
+    ``max_depth`` deep, ``max_elements`` elements and ``max_items`` sequence items (each an object in memory),
+    ``max_header`` bytes beside the pixels, and ``max_inflated`` bytes of a deflated data set. The process that
+    decodes compressed frames gets ``child_bytes`` of address space at most and ``child_seconds`` a frame.
     """
 
     max_bytes: int = 4096 * _MIB
     max_pixels: int = 1 << 30
     max_depth: int = 16
-    max_elements: int = 400_000
+    max_elements: int = 250_000
     max_items: int = 100_000
-    max_inflated: int = 256 * _MIB
+    max_header: int = 64 * _MIB
+    max_inflated: int = 192 * _MIB
     child_bytes: int = 6144 * _MIB
     child_seconds: float = 20.0
 

@@ -162,6 +162,12 @@ def test_many_items_and_many_elements_are_refused():
     assert "more than 100 elements" in refused(EXPLICIT + element(8, 0x60, b"CS", b"CT") * 101, few)
 
 
+def test_a_header_has_a_limit_and_the_pixels_another():
+    raw = EXPLICIT + element(8, 8, b"UT", bytes(1000)) + element(0x7FE0, 0x10, b"OW", bytes(5000))
+    assert "1012 bytes beside its pixels" in refused(raw, Limits(max_header=1000))
+    assert scan_tags(raw, Limits(max_header=1012)).pixels
+
+
 def test_compressed_pixels_need_fragments():
     start = element(0x7FE0, 0x10, b"OB", b"", 0xFFFFFFFF)
     end = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)

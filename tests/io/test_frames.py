@@ -230,13 +230,28 @@ def test_one_child_serves_many_frames():
     assert len(seen) == 1
 
 
-def test_the_child_has_a_memory_limit():
-    # 20 000 x 20 000 pixels in a frame of some hundred bytes would take gigabytes.
+def blown_up(side: int) -> bytes:
+    """A frame of some hundred bytes that declares ``side`` x ``side`` pixels in one tile."""
     frame = bytearray(j2k(np.zeros(SHAPE, "u1"), 8))
-    for at, side in ((8, 20_000), (12, 20_000), (24, 20_000), (28, 20_000)):
+    for at in (8, 12, 24, 28):
         frame[at : at + 4] = side.to_bytes(4, "big")
+    return bytes(frame)
+
+
+def test_frames_that_are_too_short_for_their_size():
+    with pytest.raises(BadInput, match="too short"):
+        decode_frame(blown_up(20_000), JPEG2000Lossless, (20_000, 20_000), (8, 8), False)
+    run = bytes((1, 0, 0, 0, 64, 0, 0, 0)) + bytes(56)
+    for frame in (run + b"\x81\0", run + b"\x81\0" * 100_000, b""):
+        with pytest.raises(BadInput):
+            decode_frame(frame, RLELossless, SHAPE, (8, 8), False)
+
+
+def test_the_child_has_a_memory_limit():
     with pytest.raises(BadInput):
-        decode_frame(bytes(frame), JPEG2000Lossless, (20_000, 20_000), (8, 8), False, Limits(child_bytes=1 << 30))
+        decode_frame(blown_up(5000), JPEG2000Lossless, (5000, 5000), (8, 8), False, Limits(child_bytes=1 << 28))
+    blank = np.zeros((2000, 2000), "u2")
+    assert not decode_frame(j2k(blank, 16), JPEG2000Lossless, blank.shape, (16, 16), False).any()
 
 
 def test_from_many_daemon_threads():
