@@ -1,5 +1,6 @@
 # Everything runs from .venv in this folder; 'make setup' makes it, and is quick once it is there.
 PYTHON ?= python3
+# Without a GPU, PyPI's torch brings 3 GB of CUDA along: make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin

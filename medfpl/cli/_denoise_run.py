@@ -49,8 +49,8 @@ def run(out: Output, work: Plan, recipe: Recipe, wishes: Wishes, part: Shard, at
     except FailedToLoad as failure:
         raise failure.cause from None
     except KeyboardInterrupt:
-        done = sum(o.status == "done" for o in outcomes)
-        out.say(f"interrupted: {done} of {len(work.jobs)} files done; --resume goes on from there")
+        done = sum(job.target.exists() for job in work.jobs)
+        out.say(f"interrupted: {done} of {len(work.jobs)} results are there; --resume goes on from there")
         raise
     seconds = time.monotonic() - clock
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "kept", "failed")}

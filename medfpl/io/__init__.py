@@ -22,6 +22,7 @@ __all__ = [
     "Derivation",
     "Format",
     "Limits",
+    "check_suffix",
     "default_target",
     "read",
     "sniff",
@@ -120,12 +121,7 @@ def write(
     TargetExists without ``overwrite``.
     """
     target = Path(target)
-    suffix, fitting = suffix_of(target), _suffixes(scan)
-    if suffix and suffix not in fitting:
-        raise UsageError(
-            f"what is read from this input is written as {' or '.join(fitting)}, not as {suffix}",
-            f"name the output ...{fitting[0]}",
-        )
+    check_suffix(scan, target)
     writer = _writer(scan.source.format)
     unknown = sorted(set(format_options) - set(inspect.signature(writer).parameters))
     if unknown:
@@ -133,6 +129,16 @@ def write(
     check_target(target, scan.source.path, overwrite)
     written = writer(scan, target, derivation, overwrite=overwrite, **format_options)
     return written if isinstance(written, list) else [written]
+
+
+def check_suffix(scan: Scan, target: Path) -> None:
+    """Raise UsageError if the suffix of ``target`` names a format that ``scan`` is not written in."""
+    suffix, fitting = suffix_of(target), _suffixes(scan)
+    if suffix and suffix not in fitting:
+        raise UsageError(
+            f"what is read from this input is written as {' or '.join(fitting)}, not as {suffix}",
+            f"name the output ...{fitting[0]}",
+        )
 
 
 def default_target(path: Path | str, verb_suffix: str = "denoised") -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medfpl.errors import TargetExists
-from medfpl.io import read, sniff, write
+from medfpl.io import check_suffix, read, sniff, write
 from medfpl.io.atomic import check_target
 from medfpl.pipeline.batch import Slots, Stopped, run_batch
 from medfpl.pipeline.engine import Denoised, Engine, Recipe, load
@@ -149,6 +149,7 @@ def _denoise_file(
     for path in outputs:
         check_target(path, job.path, overwrite=overwrite)
     scan = scale.apply(_read(job.path, wishes))
+    check_suffix(scan, job.target)  # now, and not after minutes of denoising
     waiting = time.monotonic()
     with slots.compute():
         started += time.monotonic() - waiting  # its turn, not its cost

@@ -281,6 +281,19 @@ def test_target_below_a_file(medfpl: Run, tmp_path: Path) -> None:
     assert "a file stands where the output's folder should be" in result.err
 
 
+def test_an_output_of_another_format_is_refused_before_the_work(
+    medfpl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_work(**settings: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(mean_module, "METHOD", _replaced(mean_module.METHOD, build=no_work))
+    result = medfpl("denoise", png(tmp_path / "a.png"), "-o", tmp_path / "b.dcm", *MEAN)
+    assert result.code == 2
+    assert "written as .png, not as .dcm" in result.err
+    assert tree(tmp_path) == ["a.png"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
