@@ -14,7 +14,7 @@ from medfpl.errors import MedfplError, escape
 if TYPE_CHECKING:
     from rich.console import Console
 
-PIPE_WIDTH = 160
+PIPE_WIDTH = 10_000
 
 
 class Output:
@@ -123,7 +123,7 @@ def as_known(error: BaseException) -> MedfplError:
 def _console(stream: TextIO) -> "Console":
     from rich.console import Console
 
-    # A pipe has no width: wide enough that nothing is folded in a log.
+    # A pipe has no width: nothing is folded in a file.
     width = None if stream.isatty() else PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
