@@ -197,7 +197,7 @@ def test_a_deflated_file_is_inflated():
     raw = to_bytes(make_dicom(np.arange(12, dtype="<u2").reshape(3, 4), syntax=DeflatedExplicitVRLittleEndian))
     layout = scan_tags(raw)
     assert layout.data[layout.pixels.value : layout.pixels.end] == np.arange(12, dtype="<u2").tobytes()
-    for cut in (1, 10, 100):
+    for cut in (2, 10, 100):  # the last byte may be padding
         assert "deflated data" in refused(raw[:-cut])
     flipped = raw[:-60] + bytes(255 - b for b in raw[-60:-50]) + raw[-50:]
     assert refused(flipped)
