@@ -12,6 +12,7 @@ _PUBLIC = {
     "read": "medfpl.io",
     "write": "medfpl.io",
     "denoise": "medfpl.pipeline",
+    "noise": "medfpl.pipeline.noise",
     "Scan": "medfpl.scan",
     "Intensity": "medfpl.scan",
     "Geometry": "medfpl.scan",

@@ -53,6 +53,16 @@ class Parameter:
             raise UsageError(f"{name}={value} is outside {self.low:g} to {self.high:g} {self.unit}".rstrip())
         return int(number) if self.integer else number
 
+    def range_text(self) -> str:
+        """Return the allowed values for people: "0 to 10", "rows, columns" or ""."""
+        if self.choices:
+            return ", ".join(self.choices)
+        ends = (
+            f"{self.low:g}" if self.low > -float("inf") else "",
+            f"{self.high:g}" if self.high < float("inf") else "",
+        )
+        return " to ".join(ends) if all(ends) else f"from {ends[0]}" if ends[0] else f"to {ends[1]}" if ends[1] else ""
+
 
 Apply = Callable[[Tensor, Sequence[Values], Sequence[torch.Generator], Sequence[Context]], Tensor]
 

@@ -51,14 +51,15 @@ def denoise(
     """
     level = NoiseLevel.parse(str(noise_level))
     recipe = Recipe(method, None if model is None else str(model), device, settings, level, strength)
-    scan = _as_scan(source, kind, intensity)
+    scan = as_scan(source, kind, intensity)
     result = load(recipe).run(scan).scan
     if isinstance(source, np.ndarray):
         return result.pixels.reshape(source.shape)
     return result
 
 
-def _as_scan(source: str | Path | Scan | npt.NDArray[Any], kind: Kind | None, intensity: Intensity | None) -> Scan:
+def as_scan(source: str | Path | Scan | npt.NDArray[Any], kind: Kind | None, intensity: Intensity | None) -> Scan:
+    """Return a file, a scan or an array of real values as a scan, with ``intensity`` if one is given."""
     if isinstance(source, np.ndarray):
         scan = scan_of_array(source, kind)
     elif isinstance(source, Scan):
@@ -67,7 +68,7 @@ def _as_scan(source: str | Path | Scan | npt.NDArray[Any], kind: Kind | None, in
         from medfpl.io import read
 
         if Path(source).is_dir():
-            raise UsageError("a folder holds many scans", "use 'medfpl denoise', or read its files one by one")
+            raise UsageError("a folder holds many scans", "use the command line, or read its files one by one")
         scan = read(Path(source), kind=kind)
     return scan if intensity is None else replace(scan, intensity=intensity)
 
