@@ -72,6 +72,7 @@ def run(out: Output, work: Plan, recipe: Recipe, wishes: Wishes, part: Shard, at
             "files": [_row(o, o.job.path, o.outputs) for o in outcomes],
         }
     )
+    _show_notes(out, outcomes)
     _show_table(out, outcomes)
     _show_counts(out, counts, seconds, record if counts["done"] else None)
     return _exit_code(out, outcomes, part)
@@ -165,11 +166,19 @@ def _all(
 
 
 def _tell(out: Output, outcome: Outcome) -> None:
-    name = str(outcome.job.path)
     if outcome.error is not None:
-        out.error(outcome.error, name)
-    for note in outcome.notes:
-        out.warn(f"{escape(name)}: {escape(note)}")
+        out.error(outcome.error, str(outcome.job.path))
+
+
+def _show_notes(out: Output, outcomes: Sequence[Outcome]) -> None:
+    """One line a note, not one a slice of a long series."""
+    noted: dict[str, list[Path]] = {}
+    for outcome in outcomes:
+        for note in outcome.notes:
+            noted.setdefault(note, []).append(outcome.job.path)
+    for note, paths in noted.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        out.warn(f"{escape(paths[0])}{more}: {escape(note)}")
 
 
 def _refused(path: Path, error: Exception) -> Outcome:

@@ -162,3 +162,12 @@ def test_transfer_syntax(tmp_path: Path) -> None:
     assert not (tmp_path / "x.dcm").exists()
     assert run("denoise", source, "-o", tmp_path / "x.dcm", "--transfer-syntax", "rle") == 0
     assert pydicom.dcmread(tmp_path / "x.dcm").file_meta.TransferSyntaxUID.name == "RLE Lossless"
+
+
+def test_a_warning_is_told_once_for_a_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "in"
+    assert main(["denoise", str(mr_series(folder, 4)[0].parent), "-o", str(tmp_path / "once"), "-m", "mean"]) == 0
+    capsys.readouterr()
+    assert main(["denoise", str(tmp_path / "once"), "-o", str(tmp_path / "twice"), "-m", "mean"]) == 0
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "IM000.dcm and 3 more: a filter was applied" in warning
