@@ -1,0 +1,1 @@
+"""Anthropomorphic phantoms drawn from a generator: different patients, every lesion known exactly."""
