@@ -79,12 +79,13 @@ class Thorax:
         groove = 7 * np.exp(-((x / 13) ** 2)) * (y > 0)
         layer = self.fat * (0.55 + 0.5 * bump(2.3, 0.7) + 0.35 * bump(1.4, 0.5)) + 3 - groove
         trunk = implicit((y + 4, x), (self.depth + 20, self.width + 20), (2.4, 2.4))
+        if self.arms_down:  # the shoulders close the trunk above
+            trunk = np.maximum(trunk, z - 215)
         body = blend(muscle - layer, trunk, 30)
         if self.breast:
             for s in (-1, 1):
                 body = blend(body, Blob((85, -self.depth - 18, s * 72), (52, self.breast, 50))(z, y, x), 22)
         if self.arms_down:
-            body = np.maximum(body, z - 215)
             for s in (-1, 1):
                 arm = tube(
                     (262, 8, s * 30), (222, 8, s * 150), (190, 5, s * 178), (40, 5, s * 215), radius=(48, 46, 48, 42)
