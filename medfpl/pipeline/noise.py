@@ -3,31 +3,27 @@
 ``medfpl.noise(path, scan or array, "rician")`` gives what the command line writes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from hashlib import sha256
-from math import inf, log10, sqrt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from medfpl.errors import BadInput, MedfplError, UsageError
+from medfpl.errors import MedfplError, UsageError
 from medfpl.io.derivation import Derivation
-from medfpl.manifest import versions
 from medfpl.noises import NOISES
 from medfpl.pipeline.engine import fill_invalid
-from medfpl.scan import FloatArray, Intensity, Kind, Scan
+from medfpl.pipeline.noise_record import batches, check_values, derivation_of, describe, fingerprint, read_record
+from medfpl.scan import Intensity, Kind, Scan
 from medfpl.seeds import stable_seed
 
 if TYPE_CHECKING:
-    from medfpl.noises.base import Context, Noise, Record
+    from medfpl.noises.base import Context, Record
 
-FORMAT = "medfpl noise 1"
 DEFAULT_STRENGTH = 0.5
-# Pixels of one batch, part of FORMAT: an FFT of several slices may round unlike that of one.
-BATCH = 1 << 20
 FIELD_OF_VIEW_MM = 350.0  # of a CT whose file does not give the pixel size
 
 
@@ -48,10 +44,9 @@ class NoiseRecipe:
         if not 0 <= self.strength <= 1:
             raise UsageError(f"the strength goes from 0 to 1, not {self.strength:g}")
 
-    @property
-    def noise(self) -> "Noise":
-        """The noise itself (imports torch)."""
-        return NOISES.get(self.type)
+    def asked(self) -> dict[str, Any]:
+        """Return this recipe for a record."""
+        return {"strength": self.strength, "settings": dict(self.settings), "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -67,27 +62,12 @@ class Noisy:
         return derivation_of(self.record)
 
 
-def derivation_of(record: Mapping[str, Any]) -> Derivation:
-    """Return what a file made by ``record`` says of itself; equal for all files of one run."""
-    asked = record["asked"]
-    parameters = {"type": record["noise"], "seed": asked["seed"], "strength": asked["strength"], **asked["settings"]}
-    return Derivation(verb="noise added", method="noise", parameters=parameters)
-
-
 @dataclass(frozen=True)
 class Place:
     """Which volume a scan's slices belong to, and the number of its first slice in it."""
 
     volume: str
     first: int = 0
-
-
-def fingerprint(scan: Scan) -> str:
-    """Return a hash of a scan's real values: the same for a file, its copy in another format, and its array."""
-    digest = sha256(repr(scan.pixels.shape).encode())
-    for image in scan.pixels:
-        digest.update(np.ascontiguousarray(image, "<f4").data)
-    return digest.hexdigest()
 
 
 def add_noise(scan: Scan, recipe: NoiseRecipe, place: Place | None = None) -> Noisy:
@@ -101,7 +81,7 @@ def add_noise(scan: Scan, recipe: NoiseRecipe, place: Place | None = None) -> No
     """
     from medfpl.noises.base import corrupt
 
-    noise, context, own = recipe.noise, context_of(scan), fingerprint(scan)
+    noise, context, own = NOISES.get(recipe.type), context_of(scan), fingerprint(scan)
     place = place or Place(own)
     numbers = range(place.first, place.first + len(scan.pixels))
     seeds = [stable_seed(recipe.seed, place.volume, "slice", number) for number in numbers]
@@ -119,7 +99,7 @@ def add_noise(scan: Scan, recipe: NoiseRecipe, place: Place | None = None) -> No
         )
 
     result, records = _in_batches(scan, make)
-    return Noisy(result, _describe(scan, result, recipe, records, own))
+    return Noisy(result, describe(scan, result, noise, recipe.asked(), records, own))
 
 
 def replay_noise(scan: Scan, record: Mapping[str, Any]) -> Noisy:
@@ -150,7 +130,9 @@ def replay_noise(scan: Scan, record: Mapping[str, Any]) -> Noisy:
         )
         for each in record["slices"]
     ]
-    _check_values(noise, records)
+    if len(records) != len(scan.pixels):
+        raise MedfplError("the record does not fit its noise")
+    check_values(noise, records)
 
     def make(x: Any, part: slice) -> tuple[Any, list[Record]]:
         try:
@@ -159,7 +141,12 @@ def replay_noise(scan: Scan, record: Mapping[str, Any]) -> Noisy:
             raise MedfplError("the record does not fit its noise") from error
 
     result, _ = _in_batches(replace(scan, intensity=intensity), make)
-    return Noisy(result, dict(record))
+    again = {**record, "result_sha256": fingerprint(result), "notes": list(record["notes"])}
+    if again["result_sha256"] != record["result_sha256"]:
+        again["notes"].append(
+            "it is not bit for bit the recorded result: other versions, another processor or a changed record"
+        )
+    return Noisy(result, again)
 
 
 def context_of(scan: Scan) -> "Context":
@@ -171,47 +158,11 @@ def context_of(scan: Scan) -> "Context":
     return Context(intensity.kind, intensity.black, intensity.white, pixel)
 
 
-def count_clipped(scan: Scan) -> int:
-    """Return how many pixels of ``scan`` lie beyond what its file's encoding can hold."""
-    stored = scan.source.stored
-    if stored.values.dtype.kind not in "iu":
-        return 0
-    info = np.iinfo(stored.values.dtype)
-    low, high = max(stored.low, info.min), min(stored.high, info.max)
-    count = 0
-    for part, image in _slices(scan):
-        slope = np.broadcast_to(stored.slope, (len(scan.pixels), 1, 1))[part]
-        intercept = np.broadcast_to(stored.intercept, (len(scan.pixels), 1, 1))[part]
-        wanted = np.rint((image.astype(np.float64) - intercept) / slope)
-        beyond = (wanted < low) | (wanted > high)
-        count += int(np.count_nonzero(beyond if scan.valid is None else beyond & scan.valid[part]))
-    return count
-
-
-def psnr(clean: Scan, noisy: Scan) -> float:
-    """Return the peak signal-to-noise ratio in dB of the valid pixels, for the working range; inf where all is equal.
-
-    Nothing is clipped, rounded or wrapped.
-    """
-    total, count = 0.0, 0
-    for part, image in _slices(clean):
-        error = (noisy.pixels[part].astype(np.float64) - image)[... if clean.valid is None else clean.valid[part]]
-        total, count = total + float(np.square(error).sum()), count + error.size
-    return -10 * log10(total / count / clean.intensity.scale**2) if total else inf
-
-
-def _slices(scan: Scan) -> Iterator[tuple[slice, FloatArray]]:
-    step = max(1, BATCH // int(np.prod(scan.pixels.shape[1:])))
-    for start in range(0, len(scan.pixels), step):
-        part = slice(start, min(start + step, len(scan.pixels)))
-        yield part, scan.pixels[part]
-
-
 def _in_batches(scan: Scan, make: Callable[[Any, slice], tuple[Any, list["Record"]]]) -> tuple[Scan, list["Record"]]:
     import torch
 
     pixels, records = np.empty_like(scan.pixels), []
-    for part, real in _slices(scan):
+    for part, real in batches(scan):
         valid = None if scan.valid is None else scan.valid[part]
         x = torch.from_numpy(fill_invalid(scan.intensity.to_working(real), valid)).unsqueeze(1)
         with torch.inference_mode():
@@ -223,95 +174,6 @@ def _in_batches(scan: Scan, make: Callable[[Any, slice], tuple[Any, list["Record
         # The change is mapped back, not the value: where there is no noise, nothing is rounded.
         pixels[part] = np.where(change == 0, real, real + change)
     return scan.with_pixels(pixels), records
-
-
-def _describe(scan: Scan, result: Scan, recipe: NoiseRecipe, records: Sequence["Record"], own: str) -> dict[str, Any]:
-    first = records[0]
-    common = {k: v for k, v in first.values.items() if all(r.values[k] == v for r in records)}
-    slices = []
-    for record in records:
-        differing = {k: v for k, v in record.values.items() if k not in common}
-        slices.append({"seed": record.seed} | ({"values": differing} if differing else {}))
-        if record.clamped:
-            slices[-1]["clamped"] = True
-    quality = psnr(scan, result)
-    return {
-        "format": FORMAT,
-        "noise": recipe.noise.name,
-        "asked": {"strength": recipe.strength, "settings": dict(recipe.settings), "seed": recipe.seed},
-        "strength": first.strength,
-        "surrogate": first.surrogate,
-        "context": asdict(first.context),
-        "source": {"format": scan.source.format, "sha256": scan.source.sha256, "values_sha256": own},
-        "device": first.device,
-        "versions": versions(),
-        "psnr": round(quality, 3) if quality < inf else None,
-        "clipped_pixels": count_clipped(result),
-        "notes": _notes(scan, recipe.noise, records),
-        "values": common,
-        "slices": slices,
-    }
-
-
-def _notes(scan: Scan, noise: "Noise", records: Sequence["Record"]) -> list[str]:
-    mode, intensity, notes = records[0].values["mode"], scan.intensity, []
-    if records[0].surrogate:
-        notes.append(f"{noise.name} ({mode}) is no noise of {intensity.kind} images; here it only stands in")
-    if any(r.clamped for r in records):
-        notes.append("values below the black level were raised to it, which this noise is not defined for")
-    if noise.nonnegative(mode) and intensity.kind == "mr" and intensity.black < 0:
-        notes.append(
-            "the image has negative values, so its zero is not the scanner's; its lowest value was taken for 0"
-        )
-    if noise.name == "poisson" and mode == "detector" and intensity.kind in ("xray", "other"):
-        inverted = "; here bright means few quanta" if scan.meta.get("inverted") else ""
-        notes.append(f"quanta are taken to be proportional to the stored values, as in a linear radiograph{inverted}")
-    if intensity.kind == "ct" and scan.geometry.spacing is None and mode.startswith(("ct", "ring")):
-        notes.append("its pixel size is not known; it was taken to be 350 mm wide")
-    return notes
-
-
-def _check_values(noise: "Noise", records: Sequence["Record"]) -> None:
-    """Raise MedfplError unless the parameters that the noise declares are within their ranges."""
-    for record in records:
-        if record.values.get("mode") not in noise.modes:
-            raise MedfplError("the record does not fit its noise")
-        for name, parameter in noise.parameters.items():
-            if name in record.values:
-                parameter.check(name, record.values[name])
-
-
-def read_record(data: Any) -> dict[str, Any]:
-    """Return ``data`` (parsed JSON) if it is a record of this format, complete and of plain values.
-
-    Raises:
-        BadInput: if it is anything else.
-    """
-    try:
-        if data["format"] != FORMAT:
-            raise BadInput("it is not a noise record of this version")
-        asked, context, source = data["asked"], data["context"], data["source"]
-        plain = (
-            isinstance(data["noise"], str)
-            and isinstance(asked["settings"], dict)
-            and isinstance(asked["seed"], int)
-            and isinstance(source["values_sha256"], str)
-            and data["device"] == "cpu"
-            and isinstance(data["values"], dict)
-            and isinstance(data["surrogate"], bool)
-            and data["strength"] == (None if data["strength"] is None else float(data["strength"]))
-            and float(asked["strength"]) >= 0
-            and set(context) == {"kind", "black", "white", "pixel_mm"}
-            and all(isinstance(s["seed"], int) and 0 <= s["seed"] < 1 << 63 for s in data["slices"])
-            and all(isinstance(s.get("values", {}), dict) for s in data["slices"])
-        )
-        Intensity(context["kind"], "1", float(context["black"]), float(context["white"]))
-        NOISES.resolve(data["noise"])
-    except (KeyError, TypeError, ValueError, AttributeError, UsageError):
-        plain = False
-    if not plain:
-        raise BadInput("it is not a noise record", "a record is the .noise.json beside an output of 'medfpl noise'")
-    return dict(data)
 
 
 @overload

@@ -14,7 +14,8 @@ from medfpl.io.atomic import atomic_target, check_target
 from medfpl.io.series import group_series
 from medfpl.pipeline.extras import stem
 from medfpl.pipeline.jobs import Job
-from medfpl.pipeline.noise import NoiseRecipe, Noisy, Place, add_noise, fingerprint, read_record, replay_noise
+from medfpl.pipeline.noise import NoiseRecipe, Noisy, Place, add_noise, replay_noise
+from medfpl.pipeline.noise_record import fingerprint, read_record
 from medfpl.pipeline.scale import SeriesScale
 from medfpl.scan import Kind, Scan
 

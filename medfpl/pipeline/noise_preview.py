@@ -1,15 +1,18 @@
 """One picture of what noises do to an image: a row of tiles a noise, weak to strong."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medfpl.errors import UsageError
 from medfpl.noises import NOISES
 from medfpl.pipeline.engine import fill_invalid
 from medfpl.pipeline.noise import context_of
-from medfpl.scan import FloatArray, Scan
+from medfpl.scan import FloatArray, Kind, Scan, Source, Stored, choose_intensity
+from medfpl.seeds import numpy_generator
 from medfpl.views import to_grey
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 STRENGTHS = (0.25, 0.5, 1.0)
 SIDE = 256  # px: lengths in pixels are meant for about this matrix
 GAP, TEXT = 6, 13
+PHANTOM_MM: dict[str, float] = {"ct": 1.45, "mr": 0.9}  # pixel sizes
 CT_SHOWN = (0.0, 0.75)  # -1000 to 500 HU: air, lung and soft tissue at once
 
 
@@ -34,8 +38,6 @@ class Sample:
     @classmethod
     def of(cls, scan: Scan, slice_index: int | None = None) -> "Sample":
         """Return a slice of ``scan`` (default: the middle one), shrunk by averaging where it is larger."""
-        from dataclasses import replace
-
         from PIL import Image
 
         z = len(scan.pixels) // 2 if slice_index is None else slice_index
@@ -47,7 +49,7 @@ class Sample:
             size = tuple(max(1, round(n / factor)) for n in reversed(image.shape))
             image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
             context = replace(context, pixel_mm=context.pixel_mm * factor)
-        return cls(np.ascontiguousarray(image), context, bool(scan.meta.get("inverted", False)))
+        return cls(np.array(image, np.float32, order="C"), context, bool(scan.meta.get("inverted", False)))
 
 
 def preview(
@@ -127,3 +129,26 @@ def _draw(
             title = f"{name} {mode}".strip() if k == 0 else ""
             tile(left + k * cell_w, top, f"{title} {strength:g}".strip(), image)
     return picture
+
+
+def phantom_scan(kind: Kind) -> Scan:
+    """Return a slice of a phantom: an abdomen (ct) or a head (mr), free of noise.
+
+    Raises:
+        UsageError: for another kind.
+    """
+    from medfpl.phantoms.abdomen import abdomen
+    from medfpl.phantoms.brain import brain
+    from medfpl.phantoms.shapes import Grid
+
+    if kind not in PHANTOM_MM:
+        raise UsageError(
+            f"there is no phantom for --kind {kind}", f"choose from {', '.join(PHANTOM_MM)}, or give an image"
+        )
+    draw = {"ct": abdomen, "mr": brain}[kind]
+    pixel = PHANTOM_MM[kind]
+    grid = Grid.around((0.0, 0.0, 0.0), (16, SIDE, SIDE), (4.0, pixel, pixel))
+    drawn = draw(numpy_generator(0, "preview", kind), grid)
+    middle = np.ascontiguousarray(drawn.image[8:9])
+    source = Source(Path(), "npy", Stored(middle), middle.shape, "")
+    return Scan(middle, choose_intensity(kind, middle), drawn.geometry, source)
