@@ -11,7 +11,8 @@ def sample_path() -> Path:
     for folder in (here / "sample_data", here.parent / "sample_data"):
         if (folder / "lesions.json").is_file():
             return folder
-    raise MedfplError("the sample data is not installed", "make it with 'python scripts/make_sample_data.py sample_data'")
+    hint = "make it with 'python scripts/make_sample_data.py sample_data'"
+    raise MedfplError("the sample data is not installed", hint)
 
 
 def real_ct_path() -> Path:

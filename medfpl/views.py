@@ -77,7 +77,7 @@ def panel(before: Scan, after: Scan, *, slice_index: int | None = None, truth: S
     unit = before.intensity.unit if before.intensity.unit != "1" else ""
     removed = before.pixels[middle] - after.pixels[middle]
     limit = residual_limit(removed)
-    rows = []
+    rows: list[list[tuple[str, npt.NDArray[np.uint8]]]] = []
     for window in choose_windows(before, middle):
         label = f", {window.label} window" if window.label else ""
         cells = [
