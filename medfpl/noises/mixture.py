@@ -18,6 +18,20 @@ SLOW_MODES = {("poisson", "ct")}
 SECOND = ("gaussian", "rician", "poisson")
 
 
+# What images of a kind really suffer from, more often than what only stands in there. A case is a noise, or a
+# noise and its mode: the quanta behind a CT slice make noise with texture, which white noise does not teach.
+BY_KIND: dict[str, dict[str, float]] = {
+    "ct": {"poisson/ct-texture": 5.0, "structured/ring": 1.5, "motion/blur": 1.0},
+    "xray": {"poisson": 3.0, "structured/fixed-pattern": 1.5, "motion/blur": 1.5},
+    "mr": {"rician": 3.0, "noncentral-chi": 2.0, "motion": 2.0, "field-inhomogeneity": 1.5},
+}
+SECOND_BY_KIND: dict[str, tuple[str, ...]] = {
+    "ct": ("poisson/ct-texture", "gaussian"),
+    "xray": ("poisson", "gaussian"),
+    "mr": ("rician", "noncentral-chi"),
+}
+
+
 @dataclass(frozen=True)
 class Mixture:
     """How corruptions are drawn.
@@ -25,7 +39,9 @@ class Mixture:
     ``clean`` is the share left untouched; ``pair`` the share with a second noise on top, at most
     ``pair_strength`` strong. Strength is log-uniform in ``weakest`` to ``strongest``. ``default_mode`` is the
     share in the default mode, the rest spread over a noise's other modes that fit the image's kind.
-    ``weights`` are relative, 1 for a name not in it.
+    ``weights`` are relative, 1 for a name not in it. ``by_kind`` are further weights for images of a kind, of
+    cases "noise" (instead of ``weights``) or "noise/mode" (on top); ``second_by_kind`` are the cases that may
+    come second. A noise that is not among ``names`` is never drawn.
     """
 
     names: tuple[str, ...] = ()
@@ -36,6 +52,20 @@ class Mixture:
     strongest: float = 1.0
     default_mode: float = 0.7
     weights: Mapping[str, float] = field(default_factory=dict)
+    by_kind: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    second_by_kind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def physical(cls, **settings: Any) -> "Mixture":
+        """Return a mixture that favours what each kind of image really suffers from (BY_KIND)."""
+        return cls(**{"by_kind": BY_KIND, "second_by_kind": SECOND_BY_KIND, **settings})
+
+    def cases(self, kind: str) -> dict[str, float]:
+        """Return the weight of each case for images of ``kind``; noises in the registry's order, then modes."""
+        names = [NOISES.resolve(n) for n in self.names] or NOISES.names()
+        wanted = self.by_kind.get(kind, {})
+        found = {name: wanted.get(name, self.weights.get(name, 1.0)) for name in names}
+        return found | {case: weight for case, weight in wanted.items() if _noise(case) in names}
 
 
 @dataclass(frozen=True)
@@ -53,20 +83,18 @@ class Plan:
 def plan_item(mixture: Mixture, seed: int, context: Context) -> Plan:
     """Draw one item's corruptions from its own ``seed``."""
     rng = np.random.default_rng(stable_seed(seed, "mixture"))
-    names = [NOISES.resolve(n) for n in mixture.names] or NOISES.names()
+    cases, seconds = mixture.cases(context.kind), mixture.second_by_kind.get(context.kind, SECOND)
     is_clean, is_pair = rng.random() < mixture.clean, rng.random() < mixture.pair
-    weights = np.array([mixture.weights.get(n, 1.0) for n in names], dtype=float)
-    first = str(rng.choice(names, p=weights / weights.sum()))
+    weights = np.array(list(cases.values()), dtype=float)
+    first = str(rng.choice(list(cases), p=weights / weights.sum()))
     strength = _log_uniform(rng, mixture.weakest, mixture.strongest)
-    second = str(rng.choice(SECOND))
+    second = str(rng.choice(seconds))
     second_strength = _log_uniform(rng, mixture.weakest, mixture.pair_strength)
-    modes = _mode(mixture, first, context, rng), _mode(mixture, second, context, rng)
+    steps = [(*_mode(mixture, case, context, rng), s) for case, s in ((first, strength), (second, second_strength))]
     if is_clean:
         return Plan()
-    steps = [(first, strength, modes[0])]
-    if is_pair and first not in SECOND and (not mixture.names or second in names):
-        steps.append((second, second_strength, modes[1]))
-    return Plan(tuple(steps))
+    on_top = is_pair and _noise(second) in cases and _noise(first) not in map(_noise, seconds)
+    return Plan(tuple((name, s, given) for name, given, s in steps[: 1 + on_top]))
 
 
 def apply_plans(x: Tensor, plans: Sequence[Plan], seeds: Sequence[int], contexts: Sequence[Context]) -> Tensor:
@@ -92,17 +120,25 @@ def apply_plans(x: Tensor, plans: Sequence[Plan], seeds: Sequence[int], contexts
     return y
 
 
+def _noise(case: str) -> str:
+    return case.partition("/")[0]
+
+
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def _mode(mixture: Mixture, name: str, context: Context, rng: np.random.Generator) -> dict[str, Any]:
-    noise = NOISES.get(name)
+def _mode(mixture: Mixture, case: str, context: Context, rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
+    """Return a case's noise and mode; two numbers are drawn whatever the case."""
     use_default, pick = rng.random() < mixture.default_mode, rng.random()
+    name, _, mode = case.partition("/")
+    if mode:
+        return name, {"mode": mode}
+    noise = NOISES.get(name)
     default = noise.mode_for(context.kind)
     others = [m for m in noise.modes if m != default and (name, m) not in SLOW_MODES]
     if context.kind != "ct":
         others = [m for m in others if not m.startswith("ct")]
     if use_default or not others:
-        return {}
-    return {"mode": others[int(pick * len(others))]}
+        return name, {}
+    return name, {"mode": others[int(pick * len(others))]}
