@@ -22,7 +22,7 @@ ROWS = (
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 HEAVY = {"torch", "scipy", "matplotlib", "skimage", "SimpleITK", "sklearn", "lightning_fabric", "zarr", "pyarrow"}
 LIGHT_ROOMS = {"__init__", "errors", "scan", "seeds", "registry", "manifest", "sample", "io", "cli", "pipeline"}
-ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "matplotlib": {"views", "report", "bench"}, "click": set()}
+ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "matplotlib": {"views", "report", "bench", "training"}, "click": set()}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

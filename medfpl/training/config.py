@@ -1,75 +1,176 @@
 """The configuration of a training run: checked, written beside the weights, read from TOML."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medfpl.errors import UsageError
+from medfpl.scan import Kind
 
+# In the order in which "all" trains them.
 Stage = Literal["restoration", "denoiser"]
+STAGES: tuple[Stage, ...] = ("restoration", "denoiser")
 
 
-class NetConfig(BaseModel):
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class NetConfig(_Part):
     """The U-Net (nets.unet.UNetConfig)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    width: int = Field(default=32, ge=4, le=256)
-    depth: int = Field(default=4, ge=1, le=6)
-    unshuffle: Literal[1, 2, 4] = 2
-    norm: Literal["batch", "none"] = "none"
-    skips: int | None = None
+    width: int = Field(default=32, ge=4, le=256, description="channels at the first level; the paper's: 64")
+    depth: int = Field(default=4, ge=1, le=6, description="halvings of the image")
+    unshuffle: Literal[1, 2, 4] = Field(default=2, description="pixels squared folded into channels; the paper's: 1")
+    norm: Literal["batch", "none"] = Field(default="none", description="the paper's: batch")
+    skips: int | None = Field(default=None, ge=0, le=6, description="levels that keep their skip, from the deepest")
 
 
-class DataConfig(BaseModel):
+class DataConfig(_Part):
     """How training images are drawn from the store and corrupted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     frame: int = Field(default=320, ge=32, description="side of the square that is corrupted, in pixels")
     patch: int = Field(default=192, ge=16, description="side of the crop the network sees, in pixels")
     batch: int = Field(default=8, ge=1, description="items a step, over all devices")
+    copies: int = Field(default=1, ge=1, description="corruptions of each clean patch in a batch")
     whole: float = Field(default=0.5, ge=0, le=1, description="share of images fitted whole into the frame")
-    kind_weights: dict[str, float] = {"ct": 2.0, "xray": 1.0, "mr": 1.0, "other": 0.5}
+    kind_weights: dict[Kind, Annotated[float, Field(ge=0)]] = {"ct": 2.0, "xray": 1.0, "mr": 1.0, "other": 0.5}
     max_noise_hu: float = Field(default=12.0, gt=0, description="CT noisier than this is no target")
-    noises: list[str] = []
-    clean: float = Field(default=0.08, ge=0, le=1)
-    pair: float = Field(default=0.15, ge=0, le=1)
-    workers: int = Field(default=1, ge=0)
+    noises: list[str] = Field(default=[], description="names; none: all")
+    mixture: Literal["flat", "physical"] = Field(default="flat", description="physical: more of what a kind suffers")
+    clean: float = Field(default=0.08, ge=0, le=1, description="share of items left uncorrupted")
+    pair: float = Field(default=0.15, ge=0, le=1, description="share of items with a second noise")
+    workers: int = Field(default=1, ge=0, le=256, description="processes a device that prepare batches")
+    cache_mb: int = Field(default=1024, ge=0, description="decoded slices each of them keeps, in MB")
 
 
-class TrainConfig(BaseModel):
-    """One run. A budget of ``steps`` or ``minutes`` ends it, whichever comes first."""
+class FplConfig(_Part):
+    """The feature preserving loss: its weight, the network it explains and how (explain.guided.Rules)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    stage: Stage = "denoiser"
-    seed: int = 0
-    steps: int | None = Field(default=None, ge=1)
-    minutes: float | None = Field(default=None, gt=0)
-    loss: Literal["mse", "rmse", "l1", "psnr"] = "rmse"
+    weight: float = Field(default=0.0, ge=0, description="of the feature preserving loss; 0: none")
+    network: str = Field(default="", description="the explained network's run or name; none: this run's own")
+    scalar: Literal["energy", "sum"] = Field(default="energy", description="of the explained network's output")
+    gate: Literal["relu", "smooth"] = Field(default="relu", description="smooth: softplus for each ReLU")
+    beta: float = Field(default=20.0, gt=0, description="sharpness of the smooth gate")
+    norms_every: int = Field(default=100, ge=0, description="steps between measurements of both gradients; 0: never")
+
+
+class RunFplConfig(FplConfig):
+    """The same for a whole run, where the loss is on unless it is switched off."""
+
+    weight: float = Field(default=0.01, ge=0, description="of the feature preserving loss; 0: none")
+
+
+class SmallNetConfig(NetConfig):
+    """The restoration network: small, for each step of the denoiser runs it some six times."""
+
+    width: int = Field(default=16, ge=4, le=256, description="channels at the first level; the paper's: 64")
+
+
+class RestorationConfig(_Part):
+    """What the restoration network has of its own."""
+
+    net: SmallNetConfig = SmallNetConfig()
+    share: float = Field(default=0.2, gt=0, lt=1, description="of the budget, where both networks are trained")
+
+
+class CardConfig(_Part):
+    """What the model card says that the run cannot know."""
+
+    name: str = Field(default="", max_length=80, description="none: the run folder's name")
+    summary: str = ""
+    licence: str = "Apache-2.0"
+    data: list[dict[str, str]] = Field(default=[], description="sources: name, licence, url, ...")
+
+
+class _Common(_Part):
+    seed: int = Field(default=0, ge=0)
+    steps: int | None = Field(default=None, ge=1, description="budget in steps, in all")
+    minutes: float | None = Field(default=None, gt=0, description="budget in minutes, in all")
+    loss: Literal["mse", "rmse", "l1", "psnr"] = Field(default="rmse", description="mse is the paper's")
     learning_rate: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: int = Field(default=200, ge=0, description="steps of linear warm-up")
     decay: float = Field(default=0.4, ge=0, le=1, description="last share of the budget over which the rate falls to 0")
     clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
-    ema: float = Field(default=0.999, ge=0, lt=1)
-    validate_every: int = Field(default=500, ge=1)
-    save_every: int = Field(default=200, ge=1)
+    ema: float = Field(default=0.999, ge=0, lt=1, description="of the averaged weights, which are the result")
+    accumulate: int = Field(default=1, ge=1, description="parts a batch is computed in: less memory, the same step")
+    log_every: int = Field(default=10, ge=1, description="steps between log rows")
+    validate_every: int = Field(default=500, ge=1, description="steps")
+    save_every: int = Field(default=200, ge=1, description="steps between checkpoints")
     validation_images: int = Field(default=8, ge=1)
     net: NetConfig = NetConfig()
     data: DataConfig = DataConfig()
 
 
-def load_config(path: Path | None = None, changes: dict[str, Any] | None = None) -> TrainConfig:
-    """Return the configuration of a TOML file (or the defaults) with ``changes`` on top (nested by dots).
+class TrainConfig(_Common):
+    """One network's training. A budget of ``steps`` or ``minutes`` ends it, whichever comes first."""
+
+    stage: Stage = "denoiser"
+    fpl: FplConfig = FplConfig()
+
+
+class RunConfig(_Common):
+    """A whole run: the stages it trains, one after the other, and their settings."""
+
+    stage: Literal["all", "restoration", "denoiser"] = "all"
+    fpl: RunFplConfig = RunFplConfig()
+    restoration: RestorationConfig = RestorationConfig()
+    card: CardConfig = CardConfig()
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the stages to train: a restoration network only where the loss explains this run's own."""
+        if self.stage != "all":
+            return (self.stage,)
+        own = self.fpl.weight > 0 and not self.fpl.network
+        return STAGES if own else ("denoiser",)
+
+    def for_stage(self, stage: Stage) -> TrainConfig:
+        """Return the training of one stage, with its share of the budget."""
+        restoring = stage == "restoration"
+        share = 1.0
+        if len(self.stages()) > 1:
+            share = self.restoration.share if restoring else 1 - self.restoration.share
+        shared = {name: getattr(self, name) for name in _Common.model_fields}
+        own = {
+            "stage": stage,
+            "steps": self.steps and max(1, round(share * self.steps)),
+            "minutes": self.minutes and share * self.minutes,
+            "net": self.restoration.net.model_dump() if restoring else self.net,
+            "fpl": {} if restoring else self.fpl.model_dump(),
+        }
+        return TrainConfig(**{**shared, **own})
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load_config(path: Path | None = None, changes: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Return one network's configuration: a TOML file's (or the defaults) with ``changes`` on top (nested by dots).
 
     Raises:
         UsageError: for an unknown key or a value outside its range, named in one line.
     """
+    return _load(TrainConfig, path, changes)
+
+
+def load_run_config(path: Path | None = None, changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """Return a whole run's configuration, as ``load_config`` does."""
+    return _load(RunConfig, path, changes)
+
+
+def _load(model: type[Model], path: Path | None, changes: Mapping[str, Any] | None) -> Model:
     values: dict[str, Any] = {}
     if path is not None:
         try:
             values = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise UsageError(
+                "the configuration file does not exist", "medfpl train --print-config writes one"
+            ) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"the configuration cannot be read: {error}") from None
     for key, value in (changes or {}).items():
@@ -77,10 +178,14 @@ def load_config(path: Path | None = None, changes: dict[str, Any] | None = None)
         *parents, last = key.split(".")
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise UsageError(f"configuration: {key}: {parent} has no settings of its own")
         place[last] = value
     try:
-        return TrainConfig(**values)
+        return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"configuration: {where}: {first['msg']}", "see 'medfpl train --print-config'") from None
+        unknown = first["type"] == "extra_forbidden"
+        reason = "there is no such setting" if unknown else first["msg"]
+        raise UsageError(f"configuration: {where}: {reason}", "see 'medfpl train --print-config'") from None

@@ -1,6 +1,7 @@
 """Training batches: step k of seed s is the same images and noises on any machine and any number of workers."""
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from medfpl.errors import MedfplError
+from medfpl.errors import BadInput, MedfplError, UsageError
 from medfpl.noises.base import Context
 from medfpl.noises.mixture import Mixture, apply_plans, plan_item
-from medfpl.scan import FloatArray
+from medfpl.scan import FloatArray, Kind
 from medfpl.seeds import numpy_generator, stable_seed
 from medfpl.store.store import Item, Split, Store
 from medfpl.training.config import DataConfig
@@ -20,11 +21,30 @@ from medfpl.training.config import DataConfig
 
 @dataclass(frozen=True)
 class Batch:
-    """``clean`` and ``noisy`` are (B, 1, P, P) in working units; ``labels`` name each item's first noise."""
+    """Clean patches (B / copies, 1, P, P), each followed by its ``copies`` corruptions in ``noisy`` (B, 1, P, P).
+
+    Working units; ``labels`` name each item's first noise.
+    """
 
     clean: Tensor
     noisy: Tensor
     labels: list[str]
+
+    @property
+    def copies(self) -> int:
+        """How many corruptions share a clean patch."""
+        return len(self.noisy) // len(self.clean)
+
+    def parts(self, count: int) -> Iterator["Batch"]:
+        """Yield ``count`` equal parts, clean patches kept together with their corruptions."""
+        size = len(self.clean) // count
+        for k in range(count):
+            mine = slice(k * size * self.copies, (k + 1) * size * self.copies)
+            yield Batch(self.clean[k * size : (k + 1) * size], self.noisy[mine], self.labels[mine])
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory, from where a GPU fetches it while it computes."""
+        return Batch(self.clean.pin_memory(), self.noisy.pin_memory(), self.labels)
 
 
 class Frames:
@@ -38,21 +58,25 @@ class Frames:
         if not items:
             raise MedfplError(f"the store has no usable image in its {split} split", "prepare more patients")
         self._store, self._config = store, config
-        self._cache: dict[str, FloatArray] = {}
-        self._tree: dict[str, dict[str, list[Item]]] = defaultdict(lambda: defaultdict(list))
+        self._cache: OrderedDict[tuple[str, int], FloatArray] = OrderedDict()
+        self._cached = 0
+        self._tree: dict[Kind, dict[str, list[Item]]] = defaultdict(lambda: defaultdict(list))
         for item in items:
             self._tree[item.kind][item.patient].append(item)
-        self._kinds = sorted(self._tree)
-        weights = np.array([config.kind_weights.get(k, 1.0) for k in self._kinds], dtype=float)
+        self.kinds: list[Kind] = sorted(self._tree)
+        weights = np.array([config.kind_weights.get(k, 1.0) for k in self.kinds], dtype=float)
+        if not weights.any():
+            raise MedfplError(f"data.kind_weights leaves no image of the {split} split", "give a kind a weight above 0")
         self._weights = weights / weights.sum()
 
-    def draw(self, rng: np.random.Generator, frame: int) -> tuple[Tensor, Context]:
+    def draw(self, rng: np.random.Generator, frame: int, kind: Kind | None = None) -> tuple[Tensor, Context]:
         """Return one clean frame (1, frame, frame) in working units and what the noises must know of it."""
-        kind = self._kinds[int(rng.choice(len(self._kinds), p=self._weights))]
+        drawn = self.kinds[int(rng.choice(len(self.kinds), p=self._weights))]
+        kind = kind or drawn
         patients = sorted(self._tree[kind])
         items = self._tree[kind][patients[int(rng.integers(len(patients)))]]
         item = items[int(rng.integers(len(items)))]
-        image = torch.from_numpy(self._volume(item)[int(rng.integers(item.slices))].astype(np.float32))[None]
+        image = torch.from_numpy(self._slice(item, int(rng.integers(item.slices))).astype(np.float32))[None]
         turns, flip, gain, gamma = rng.integers(4), rng.random() < 0.5, rng.uniform(0.7, 1.3), rng.uniform(0.75, 1.35)
         whole, zoom = rng.random() < self._config.whole, rng.uniform(0.5, 1.0)
         noisy = kind == "ct" and item.noise > self._config.max_noise_hu
@@ -70,28 +94,55 @@ class Frames:
         image = fit(image, frame, (float(offsets[0]), float(offsets[1])))
         return image, Context(item.kind, item.black, item.white, item.pixel_mm / scale)
 
-    def _volume(self, item: Item) -> FloatArray:
-        if item.id not in self._cache:
-            volume = self._store.working(item)
-            # Padding far below air is no anatomy.
-            volume = np.clip(volume, 0 if item.kind != "ct" else -0.012, 2.0)
-            self._cache[item.id] = volume.astype(np.float16) if item.slices > 8 else volume
-        return self._cache[item.id]
+    def _slice(self, item: Item, index: int) -> FloatArray:
+        key = (item.id, index)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        try:
+            image = self._store.working(item, slice(index, index + 1))[0]
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise BadInput(f"image {item.id} of the store cannot be read", "prepare the store again") from error
+        # Padding far below air is no anatomy.
+        image = np.clip(image, 0 if item.kind != "ct" else -0.012, 2.0)
+        image = image.astype(np.float16) if item.slices > 8 else image
+        self._cache[key] = image
+        self._cached += image.nbytes
+        while self._cached > self._config.cache_mb << 20:
+            self._cached -= self._cache.popitem(last=False)[1].nbytes
+        return image
 
 
 class TrainingBatches(Dataset[Batch]):
-    """Map-style: index = step. ``rank`` of ``world`` devices draws its own share of each global batch."""
+    """Map-style: index = step. ``rank`` of ``world`` devices draws its own share of each global batch.
+
+    Each device's share must divide into ``parts``. Without ``corrupted`` the batches' noisy images are the clean ones.
+    """
 
     def __init__(
-        self, store: Store, config: DataConfig, seed: int, steps: int, *, rank: int = 0, world: int = 1
+        self,
+        store: Store,
+        config: DataConfig,
+        seed: int,
+        steps: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
+        corrupted: bool = True,
     ) -> None:
-        if config.batch % world:
-            raise MedfplError(f"a batch of {config.batch} does not divide over {world} devices")
+        if config.batch % (config.copies * world * parts):
+            among = f"{config.copies} copies, {world} devices and {parts} parts"
+            raise UsageError(f"a batch of {config.batch} does not divide over {among}", "change data.batch")
+        if config.patch > config.frame:
+            raise UsageError("data.patch is larger than data.frame", "a patch is cut out of a frame")
         self._frames = Frames(store, "train", config)
         self._config, self._seed, self._steps = config, seed, steps
-        self._mixture = Mixture(names=tuple(config.noises), clean=config.clean, pair=config.pair)
+        mixture = Mixture.physical if config.mixture == "physical" else Mixture
+        self._mixture = mixture(names=tuple(config.noises), clean=config.clean, pair=config.pair)
+        self._corrupted = corrupted
         share = config.batch // world
-        self._mine = range(rank * share, (rank + 1) * share)
+        self._mine = range(rank * share, (rank + 1) * share, config.copies)
 
     def __len__(self) -> int:
         return self._steps
@@ -99,19 +150,35 @@ class TrainingBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         frames, contexts, seeds, corners = [], [], [], []
         for j in self._mine:
-            seed = stable_seed(self._seed, "item", step * self._config.batch + j)
-            rng = numpy_generator(seed, "frame")
+            of_copies = [stable_seed(self._seed, "item", step * self._config.batch + j + c) for c in self._copies]
+            rng = numpy_generator(of_copies[0], "frame")
             frame, context = self._frames.draw(rng, self._config.frame)
             frames.append(frame)
             contexts.append(context)
-            seeds.append(seed)
+            seeds.append(of_copies)
             corners.append(rng.random(2))
         clean = torch.stack(frames)
-        plans = [plan_item(self._mixture, s, c) for s, c in zip(seeds, contexts, strict=True)]
-        noisy = apply_plans(clean, plans, seeds, contexts)
-        both = torch.cat([clean, noisy], 1)
-        patches = torch.stack([_patch(b, c, self._config.patch) for b, c in zip(both, corners, strict=True)])
-        return Batch(patches[:, :1], patches[:, 1:], [p.label for p in plans])
+        noisy, labels = self._corrupt(clean, seeds, contexts)
+        size = self._config.patch
+        mine = [c for c in corners for _ in self._copies]
+        return Batch(
+            torch.stack([_patch(x, c, size) for x, c in zip(clean, corners, strict=True)]),
+            torch.stack([_patch(x, c, size) for x, c in zip(noisy, mine, strict=True)]),
+            labels,
+        )
+
+    @property
+    def _copies(self) -> range:
+        return range(self._config.copies)
+
+    def _corrupt(self, clean: Tensor, seeds: list[list[int]], contexts: list[Context]) -> tuple[Tensor, list[str]]:
+        repeated = clean.repeat_interleave(self._config.copies, 0)
+        if not self._corrupted:
+            return repeated, ["clean"] * len(repeated)
+        flat = [s for of_copies in seeds for s in of_copies]
+        spread = [c for c in contexts for _ in self._copies]
+        plans = [plan_item(self._mixture, s, c) for s, c in zip(flat, spread, strict=True)]
+        return apply_plans(repeated, plans, flat, spread), [p.label for p in plans]
 
 
 def resize(image: Tensor, scale: float) -> Tensor:

@@ -1,27 +1,32 @@
 """The one training loop: restoration network and denoiser, on a CPU, a GPU or many."""
 
 import copy
+import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch import Tensor, nn
 
 from medfpl.errors import MedfplError
+from medfpl.explain.guided import Rules, frozen
+from medfpl.explain.loss import FeaturePreservingLoss
 from medfpl.nets.unet import UNet, UNetConfig, build_unet
 from medfpl.seeds import torch_generator
 from medfpl.store.store import Store
-from medfpl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from medfpl.training.checkpoint import Progress, check_same, load_checkpoint, restore, save_checkpoint, write_state
 from medfpl.training.config import TrainConfig
-from medfpl.training.data import Batch, TrainingBatches
-from medfpl.training.losses import residual_loss
-from medfpl.training.validate import ValidationSet, build_validation, validate
+from medfpl.training.data import TrainingBatches
+from medfpl.training.interrupts import Interrupts
+from medfpl.training.loader import load_batches
+from medfpl.training.step import COLUMNS, Step
+from medfpl.training.validate import Scores, Table, build_validation, validate
 
 NO_LIMIT = 1 << 40
 Report = Callable[[dict[str, Any]], None]
@@ -29,11 +34,17 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left: the averaged network, how far it came and its last validation table."""
+    """What a training left: the averaged network and its scores where they were best, and how far it came."""
 
     net: UNet
     progress: Progress
-    table: dict[str, dict[str, float]]
+    scores: Scores
+    best_step: int
+
+    @property
+    def table(self) -> Table:
+        """The validation table of the network."""
+        return self.scores.table()
 
 
 def rate_at(config: TrainConfig, progress: Progress) -> float:
@@ -48,131 +59,250 @@ def rate_at(config: TrainConfig, progress: Progress) -> float:
 
 
 def train(
-    fabric: Fabric, store: Store, config: TrainConfig, folder: Path, *, resume: bool = False, report: Report
+    fabric: Fabric,
+    store: Store,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    report: Report,
+    explained: nn.Module | None = None,
 ) -> Result:
-    """Train one network and return it with averaged weights; checkpoints go to ``folder``.
+    """Train one network and return it with averaged weights, as good as it ever was on the held-out patients.
 
-    ``report`` is called on the first process with one flat row a step ("event": "step") and a validation.
-    KeyboardInterrupt saves a checkpoint before it goes on up.
+    ``explained`` is the network whose features the denoiser is to preserve, where ``config.fpl.weight`` is not 0. It
+    is copied and frozen. ``folder`` (shared by all processes) gets ``STAGE.ckpt``, the last checkpoint, and
+    ``STAGE.best.ckpt``. ``report`` is called on the first process with one flat row every ``log_every`` steps
+    ("event": "step") and one a validation. Ctrl-C and SIGTERM finish the step, save, and raise KeyboardInterrupt;
+    ``resume`` then goes on to the same weights as a training that was never stopped.
 
     Raises:
-        MedfplError: if the loss is not finite, memory runs out, or a checkpoint cannot be written.
+        MedfplError: if a loss is not finite, memory runs out, a checkpoint cannot be written, or a resumed
+            training's settings, images or explained network are not those it began with.
     """
     if config.steps is None and config.minutes is None:
         raise MedfplError("a run needs a budget", "give --steps or --minutes")
-    network = build_unet(UNetConfig(**config.net.model_dump()), torch_generator(config.seed, "init", config.stage))
-    ema = copy.deepcopy(network).requires_grad_(False)
-    net, optimizer = fabric.setup(network, torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay))
-    ema.to(fabric.device)
-    progress = Progress()
-    checkpoint = folder / f"{config.stage}.ckpt"
-    if resume and checkpoint.is_file():
-        state = load_checkpoint(checkpoint)
-        network.load_state_dict(state["net"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        progress = Progress(**state["progress"])
-    held_out = build_validation(store, config.data, config.validation_images, config.seed)
-    table: dict[str, dict[str, float]] = {}
-    residual = config.stage != "restoration"
-
-    def save(path: Path = checkpoint) -> None:
-        if fabric.is_global_zero:
-            save_checkpoint(path, network, ema, optimizer, progress, config.model_dump())
-
-    last = time.perf_counter()
     try:
-        for batch in _batches(fabric, store, config, progress.step):
-            if _over(config, progress):
-                break
-            row = _step(fabric, net, network, ema, optimizer, batch, config, progress)
-            progress.step += 1
-            last, before = time.perf_counter(), last
-            progress.seconds += last - before  # waiting for data and validation count: it is the user's time
-            report({"event": "step", "step": progress.step, "seconds": progress.seconds, **row})
-            if progress.step % config.validate_every == 0:
-                table = _validate(fabric, ema, held_out, residual, progress, report)
-            if progress.step % config.save_every == 0:
-                save()
-    except torch.OutOfMemoryError as error:
-        raise MedfplError(
-            "out of memory", "lower data.batch, data.patch or net.width, or use --precision 16"
-        ) from error
-    except KeyboardInterrupt:
-        save()
-        raise
-    save()
-    table = _validate(fabric, ema, held_out, residual, progress, report)
-    return Result(ema, progress, table)
+        loop = _Loop(fabric, store, config, folder, report, explained)
+        if resume and loop.last.is_file():
+            loop.go_on(load_checkpoint(loop.last))
+        return loop.run()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory() from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):  # so the CPU allocator says it
+            raise
+        raise _out_of_memory() from error
 
 
-def _step(
-    fabric: Fabric,
-    net: Any,
-    network: nn.Module,
-    ema: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    config: TrainConfig,
-    progress: Progress,
-) -> dict[str, float]:
-    clean = fabric.to_device(batch.clean).contiguous(memory_format=torch.channels_last)
-    noisy = fabric.to_device(batch.noisy).contiguous(memory_format=torch.channels_last)
-    rate = rate_at(config, progress)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    seen = clean if config.stage == "restoration" else noisy
-    output = net(seen)
-    loss = residual_loss(output if config.stage == "restoration" else noisy - output, clean, config.loss)
-    fabric.backward(loss)
-    norm = fabric.clip_gradients(net, optimizer, max_norm=config.clip, error_if_nonfinite=False)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise MedfplError(
-            f"the loss is not finite at step {progress.step}", "lower learning_rate; the last checkpoint is kept"
-        )
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    _average(ema, network, min(config.ema, (1 + progress.step) / (10 + progress.step)))
-    return {"loss": value, "gradient": float(norm) if norm is not None else math.nan, "rate": rate}
-
-
-@torch.no_grad()
-def _average(ema: nn.Module, network: nn.Module, keep: float) -> None:
-    for mean, now in zip(ema.state_dict().values(), network.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(now, 1 - keep)
-        else:
-            mean.copy_(now)
-
-
-def _batches(fabric: Fabric, store: Store, config: TrainConfig, first: int) -> Iterator[Batch]:
-    steps = config.steps or NO_LIMIT
-    world, rank = fabric.world_size, fabric.global_rank
-    dataset = TrainingBatches(store, config.data, config.seed, steps, rank=rank, world=world)
-    if first >= steps:
-        return
-    loader: DataLoader[Batch] = DataLoader(
-        Subset(dataset, range(first, steps)),
-        batch_size=None,
-        num_workers=config.data.workers,
-        prefetch_factor=4 if config.data.workers else None,
-        persistent_workers=False,
-        pin_memory=fabric.device.type == "cuda",
+def _out_of_memory() -> MedfplError:
+    return MedfplError(
+        "out of memory", "raise accumulate, lower data.batch, data.patch or net.width, or --precision bf16"
     )
-    yield from loader
 
 
-def _over(config: TrainConfig, progress: Progress) -> bool:
-    return bool(config.minutes and progress.seconds >= 60 * config.minutes)
+class _Loop:
+    def __init__(
+        self,
+        fabric: Fabric,
+        store: Store,
+        config: TrainConfig,
+        folder: Path,
+        report: Report,
+        explained: nn.Module | None,
+    ) -> None:
+        self.fabric, self.config, self.report = fabric, config, report
+        self.last, self.best = folder / f"{config.stage}.ckpt", folder / f"{config.stage}.best.ckpt"
+        denoising = config.stage == "denoiser"
+        self.batches = TrainingBatches(
+            store,
+            config.data,
+            config.seed,
+            config.steps or NO_LIMIT,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+            parts=config.accumulate,
+            corrupted=denoising,
+        )
+        self.held_out = build_validation(store, config.data, config.validation_images, config.seed, corrupted=denoising)
+        self.inputs = {"store": store.fingerprint()}
+        feature = self._feature(explained) if denoising and config.fpl.weight else None
+        self.network = build_unet(
+            UNetConfig(**config.net.model_dump()), torch_generator(config.seed, "init", config.stage)
+        )
+        self.ema = copy.deepcopy(self.network).requires_grad_(False)
+        optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=config.weight_decay)
+        net, self.optimizer = fabric.setup(self.network, optimizer)
+        self.ema.to(fabric.device)
+        self.step = Step(fabric, net, self.network, self.ema, self.optimizer, config, feature)
+        self.progress = Progress()
+        self.rows: list[Tensor] = []
+        self.scores: Scores | None = None
+
+    def _feature(self, explained: nn.Module | None) -> FeaturePreservingLoss:
+        if explained is None:
+            raise MedfplError(
+                "the feature preserving loss needs a network to explain", "train --stage all, or set fpl.network"
+            )
+        self.inputs["explained network"] = _fingerprint(explained)
+        rules = Rules(self.config.fpl.scalar, self.config.fpl.gate, self.config.fpl.beta)
+        return FeaturePreservingLoss(frozen(explained).to(self.fabric.device), rules)
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Take up what a checkpoint left."""
+        check_same(state, self.config, self.inputs)
+        self.progress = restore(state, self.network, self.ema, self.optimizer)
+        if state.get("precision"):
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
+
+    def run(self) -> Result:
+        """Train until the budget is spent."""
+        config, progress, alone = self.config, self.progress, self.fabric.world_size == 1
+        device = self.fabric.device
+        self.began = self.window = time.perf_counter()
+        self.before, self.counted = progress.seconds, progress.step
+        batches = load_batches(self.batches, progress.step, workers=config.data.workers, pin=device.type == "cuda")
+        with closing(batches), Interrupts() as self.interrupts:
+            try:
+                # Many processes must stop at the same step: they agree on it in flush().
+                with nullcontext() if alone else self.interrupts.held():
+                    while True:
+                        if progress.step % config.validate_every == 0 and progress.validated < progress.step:
+                            self.validate()
+                        if self.over():
+                            break
+                        batch = next(batches)
+                        with self.interrupts.held():
+                            self.rows.append(self.step(batch, progress.step, rate_at(config, progress)))
+                            progress.step += 1
+                            if alone:
+                                progress.seconds = self.elapsed()
+                            if progress.step % config.log_every == 0:
+                                self.flush()
+                            if progress.step % config.save_every == 0:
+                                self.save()
+                    if self.scores is None or progress.validated < progress.step:
+                        self.validate()
+                    self.save()
+            except KeyboardInterrupt:
+                if self.interrupts.torn:
+                    raise
+                with self.interrupts.held():
+                    self.save()
+                    self.fabric.barrier()
+                raise
+        return self.result()
+
+    def elapsed(self) -> float:
+        # Waiting for data and validation count: it is the user's time.
+        return self.before + time.perf_counter() - self.began
+
+    def over(self) -> bool:
+        spent = self.config.minutes is not None and self.progress.seconds >= 60 * self.config.minutes
+        return spent or (self.config.steps is not None and self.progress.step >= self.config.steps)
+
+    def flush(self) -> None:
+        """Read the losses since the last time off the device, check and report them, and agree on the time."""
+        if not self.rows:
+            return
+        values = self.over_ranks(torch.stack(self.rows), "mean").tolist()
+        self.rows.clear()
+        progress, first = self.progress, self.progress.step - len(values)
+        self._check_finite(values, first)
+        if self.fabric.world_size > 1:
+            mine = [self.elapsed() if self.fabric.is_global_zero else 0.0, self.interrupts.asked]
+            told = torch.tensor(mine, dtype=torch.float64, device=self.fabric.device)
+            progress.seconds, asked = self.over_ranks(told, "sum").tolist()
+        now = time.perf_counter()
+        speed = (progress.step - self.counted) * self.config.data.batch / max(now - self.window, 1e-9)
+        self.window, self.counted = now, progress.step
+        if self.fabric.is_global_zero:
+            means = {name: _mean(column) for name, column in zip(COLUMNS, zip(*values, strict=True), strict=True)}
+            known = {name: value for name, value in means.items() if value is not None}
+            rate = rate_at(self.config, Progress(progress.step - 1, progress.seconds))
+            row = {"step": progress.step, "seconds": progress.seconds, **known, "rate": rate, "images_per_s": speed}
+            self.report({"event": "step", **row})
+        if self.fabric.world_size > 1 and asked:
+            self.interrupts.stop()
+
+    def _check_finite(self, values: list[list[float]], first: int) -> None:
+        # A scaler for half precision meets infinite gradients as a matter of course, and skips those steps.
+        scaled = bool(self.fabric.strategy.precision.state_dict())
+        for step, row in enumerate(values, start=first + 1):
+            named = dict(zip(COLUMNS, row, strict=True))
+            if math.isfinite(named["loss"]) and (scaled or math.isfinite(named["gradient"])):
+                continue
+            what = "gradient" if math.isfinite(named["loss"]) else "loss"
+            if not self.fabric.is_global_zero:
+                raise SystemExit(MedfplError.exit_code)  # all processes see it; the first one says it
+            raise MedfplError(
+                f"the {what} is not finite at step {step}", "lower learning_rate or clip; the last checkpoint is kept"
+            )
+
+    def validate(self) -> None:
+        """Measure the averaged network on the held-out patients, and keep it if it was never better."""
+        self.flush()
+        fabric, progress = self.fabric, self.progress
+        self.scores = validate(
+            self.ema,
+            self.held_out,
+            fabric.device,
+            residual=self.config.stage == "denoiser",
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+            sum_over_ranks=lambda x: self.over_ranks(x, "sum").cpu(),
+        )
+        table = self.scores.table()
+        with self.interrupts.held():
+            progress.validated = progress.step
+            better = table["mean"]["psnr"] > progress.best
+            progress.best = max(progress.best, table["mean"]["psnr"])
+            if not fabric.is_global_zero:
+                return
+            if better:
+                scores = {"values": self.scores.values, "noises": [*self.scores.noises], "kinds": [*self.scores.kinds]}
+                write_state(self.best, {"ema": self.ema.state_dict(), "step": progress.step, "scores": scores})
+            kinds = self.scores.by_kind()
+            row = {"step": progress.step, "seconds": progress.seconds, "best": better, "table": table, "kinds": kinds}
+            self.report({"event": "validation", **row})
+
+    def over_ranks(self, x: Tensor, operation: str) -> Tensor:
+        """Return the mean or sum of ``x`` over all processes."""
+        if self.fabric.world_size == 1:
+            return x
+        reduced = self.fabric.all_reduce(x.to(self.fabric.device), reduce_op=operation)
+        assert isinstance(reduced, Tensor)
+        return reduced
+
+    def save(self) -> None:
+        """Write the last checkpoint; never weights whose losses were not looked at."""
+        self.flush()
+        if self.fabric.is_global_zero:
+            more = {"inputs": self.inputs, "precision": self.fabric.strategy.precision.state_dict()}
+            plain = self.config.model_dump()
+            save_checkpoint(self.last, self.network, self.ema, self.optimizer, self.progress, plain, **more)
+
+    def result(self) -> Result:
+        """Return the best network, on every process."""
+        assert self.scores is not None
+        self.fabric.barrier()
+        if not self.best.is_file():
+            return Result(self.ema, self.progress, self.scores, self.progress.step)
+        state = load_checkpoint(self.best)
+        self.ema.load_state_dict(state["ema"])
+        kept = state["scores"]
+        scores = Scores(kept["values"], tuple(kept["noises"]), tuple(kept["kinds"]))
+        return Result(self.ema, self.progress, scores, state["step"])
 
 
-def _validate(
-    fabric: Fabric, ema: UNet, held_out: ValidationSet, residual: bool, progress: Progress, report: Report
-) -> dict[str, dict[str, float]]:
-    if not fabric.is_global_zero:
-        return {}
-    table = validate(ema, held_out, fabric.device, residual=residual)
-    progress.best = max(progress.best, table["mean"]["psnr"])
-    report({"event": "validation", "step": progress.step, "seconds": progress.seconds, "table": table})
-    return table
+def _mean(column: tuple[float, ...]) -> float | None:
+    measured = [value for value in column if not math.isnan(value)]
+    return sum(measured) / len(measured) if measured else None
+
+
+def _fingerprint(net: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,69 +1,104 @@
 """Validation on held-out patients: each noise at its default strength, and clean images, always the same ones."""
 
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from medfpl.noises import NOISES
 from medfpl.noises.base import corrupt
+from medfpl.scan import Kind
 from medfpl.seeds import numpy_generator, stable_seed
 from medfpl.store.store import Store
 from medfpl.training.config import DataConfig
 from medfpl.training.data import Frames
+from medfpl.training.metrics import psnr, ssim
+
+METRICS = ("input_psnr", "psnr", "input_ssim", "ssim")
+Table = dict[str, dict[str, float]]
+Reduce = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Pairs on the CPU: ``pairs[noise] = (clean, noisy)``, each (N, 1, F, F); "clean" has noisy = clean."""
+    """Pairs on the CPU: ``pairs[noise] = (clean, noisy)``, each (N, 1, F, F); "clean" has noisy = clean.
+
+    ``kinds`` are those of the N images.
+    """
 
     pairs: dict[str, tuple[Tensor, Tensor]]
+    kinds: tuple[Kind, ...]
 
 
-def build_validation(store: Store, config: DataConfig, images: int, seed: int) -> ValidationSet:
-    """Draw ``images`` frames of the val split and corrupt each with each noise at strength 0.5."""
+@dataclass(frozen=True)
+class Scores:
+    """What a validation measured: (noises, N, metrics) with ``METRICS`` last, and what the first two axes are."""
+
+    values: Tensor
+    noises: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+
+    def table(self, kind: Kind | None = None) -> Table:
+        """Return each noise's means over the images (of one kind), and their mean over the noises as "mean"."""
+        mine = [i for i, k in enumerate(self.kinds) if kind in (None, k)]
+        means = self.values[:, mine].mean(1)
+        table = {n: dict(zip(METRICS, row, strict=True)) for n, row in zip(self.noises, means.tolist(), strict=True)}
+        corrupted = [i for i, n in enumerate(self.noises) if n != "clean"] or [0]
+        table["mean"] = dict(zip(METRICS, means[corrupted].mean(0).tolist(), strict=True))
+        return table
+
+    def by_kind(self) -> dict[str, Table]:
+        """Return a table for each kind of image."""
+        return {kind: self.table(kind) for kind in sorted(set(self.kinds))}
+
+
+def build_validation(
+    store: Store, config: DataConfig, images: int, seed: int, *, corrupted: bool = True
+) -> ValidationSet:
+    """Draw ``images`` frames of the val split, the kinds in turn, and corrupt each with each noise at strength 0.5."""
     frames = Frames(store, "val", config)
     side = min(config.frame, 256)
-    drawn = [frames.draw(numpy_generator(seed, "validation", i), side) for i in range(images)]
+    kinds = tuple(frames.kinds[i % len(frames.kinds)] for i in range(images))
+    drawn = [frames.draw(numpy_generator(seed, "validation", i), side, kind) for i, kind in enumerate(kinds)]
     clean = torch.stack([f for f, _ in drawn])
     contexts = [c for _, c in drawn]
     names = [NOISES.resolve(n) for n in config.noises] or NOISES.names()
     pairs = {"clean": (clean, clean)}
-    for name in names:
+    for name in names if corrupted else []:
         seeds = [stable_seed(seed, "validation", name, i) for i in range(images)]
         noisy, _ = corrupt(clean, NOISES.get(name), seeds=seeds, strength=0.5, contexts=contexts)
         pairs[name] = (clean, noisy)
-    return ValidationSet(pairs)
-
-
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Return the PSNR in dB of each item of two (B, 1, H, W) batches, data range 1, at most 100."""
-    return -10 * torch.log10((a.double() - b.double()).square().mean((1, 2, 3)).clamp_min(1e-10))
+    return ValidationSet(pairs, kinds)
 
 
 @torch.inference_mode()
 def validate(
-    net: nn.Module, pairs: ValidationSet, device: torch.device, *, residual: bool, batch: int = 4
-) -> dict[str, dict[str, float]]:
-    """Return, for each noise and on average, the PSNR of the input and of the network's output."""
+    net: nn.Module,
+    held_out: ValidationSet,
+    device: torch.device,
+    *,
+    residual: bool,
+    batch: int = 4,
+    rank: int = 0,
+    world: int = 1,
+    sum_over_ranks: Reduce = lambda x: x,
+) -> Scores:
+    """Return the PSNR and SSIM of the noisy input and of the network's output, which is the noise if ``residual``.
+
+    Every ``world``-th noise is this rank's work; ``sum_over_ranks`` puts the parts together.
+    """
     net.eval()
-    table: dict[str, dict[str, float]] = {}
-    for name, (clean, noisy) in pairs.pairs.items():
-        outputs = []
-        for part in noisy.split(batch):
-            seen = part.to(device).contiguous(memory_format=torch.channels_last)
-            outputs.append(((seen - net(seen)) if residual else net(seen)).float().cpu())
-        table[name] = {
-            "input_psnr": float(psnr(noisy, clean).mean()),
-            "psnr": float(psnr(torch.cat(outputs), clean).mean()),
-        }
+    noises = tuple(held_out.pairs)
+    values = torch.zeros(len(noises), len(held_out.kinds), len(METRICS), dtype=torch.float64)
+    for k in range(rank, len(noises), world):
+        clean, noisy = held_out.pairs[noises[k]]
+        output = torch.cat([_output(net, part.to(device), residual) for part in noisy.split(batch)])
+        values[k] = torch.stack([f(x, clean) for f in (psnr, ssim) for x in (noisy, output)], 1)
     net.train()
-    noises = [v for k, v in table.items() if k != "clean"] or list(table.values())
-    mean: dict[str, list[float]] = defaultdict(list)
-    for row in noises:
-        for key, value in row.items():
-            mean[key].append(value)
-    table["mean"] = {k: float(np.mean(v)) for k, v in mean.items()}
-    return table
+    return Scores(sum_over_ranks(values), noises, held_out.kinds)
+
+
+def _output(net: nn.Module, seen: Tensor, residual: bool) -> Tensor:
+    out = net(seen.contiguous(memory_format=torch.channels_last))
+    return ((seen - out) if residual else out).float().cpu()

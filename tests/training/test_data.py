@@ -29,7 +29,7 @@ def test_only_training_patients_are_drawn(tiny_store):
     data = TrainingBatches(tiny_store, CONFIG, 0, 50)
     for step in range(50):
         data[step]
-    used = {i.split for i in tiny_store.items if i.id in data._frames._cache}
+    used = {i.split for i in tiny_store.items if i.id in {key[0] for key in data._frames._cache}}
     assert used == {"train"}
 
 

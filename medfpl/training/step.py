@@ -1,0 +1,91 @@
+"""One training step: the losses, their gradient, and the update of the weights and of their average."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from medfpl.explain.loss import FeaturePreservingLoss
+from medfpl.training.config import TrainConfig
+from medfpl.training.data import Batch
+from medfpl.training.losses import residual_loss
+
+# What a step returns, in this order; what was not measured is NaN.
+COLUMNS = ("loss", "residual", "feature", "gradient", "residual_norm", "feature_norm")
+
+
+class Step:
+    """Holds what the steps of one training share."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        net: Any,
+        network: nn.Module,
+        ema: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        feature: FeaturePreservingLoss | None,
+    ) -> None:
+        self._fabric, self._net, self._optimizer, self._config = fabric, net, optimizer, config
+        self._feature = feature
+        self._parameters = [p for p in network.parameters() if p.requires_grad]
+        now, mean = network.state_dict(), ema.state_dict()
+        floats = [k for k, v in now.items() if v.is_floating_point()]
+        self._now, self._mean = [now[k] for k in floats], [mean[k] for k in floats]
+        self._counts = [(mean[k], now[k]) for k in now if k not in floats]
+
+    def __call__(self, batch: Batch, step: int, rate: float) -> Tensor:
+        """Do step number ``step`` (from 0) at learning rate ``rate``; return its ``COLUMNS``, still on the device."""
+        config, fabric = self._config, self._fabric
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        measure = bool(self._feature and config.fpl.norms_every and (step + 1) % config.fpl.norms_every == 0)
+        sums = torch.zeros(3, device=fabric.device)
+        norms = torch.full((2,), torch.nan, device=fabric.device)
+        for k, part in enumerate(batch.parts(config.accumulate)):
+            with fabric.no_backward_sync(self._net, enabled=k + 1 < config.accumulate):
+                residual, feature = self._terms(part)
+                loss = residual if feature is None else residual + config.fpl.weight * feature
+                if measure and k == 0 and feature is not None:
+                    norms = torch.stack([*self._norms(residual, feature)])
+                fabric.backward(loss / config.accumulate)
+            lost = residual.detach() if feature is None else feature.detach()
+            sums += torch.stack([loss.detach(), residual.detach(), lost]).float() / config.accumulate
+        if self._feature is None:
+            sums[2] = torch.nan
+        norm = fabric.clip_gradients(self._net, self._optimizer, max_norm=config.clip, error_if_nonfinite=False)
+        assert norm is not None
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._average(min(config.ema, (1 + step) / (10 + step)))
+        return torch.cat([sums, norm.detach().float().view(1), norms])
+
+    def _terms(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        originals = self._fabric.to_device(batch.clean).contiguous(memory_format=torch.channels_last)
+        clean = originals.repeat_interleave(batch.copies, 0) if batch.copies > 1 else originals
+        if self._config.stage == "restoration":
+            return residual_loss(self._net(clean), clean, self._config.loss), None
+        noisy = self._fabric.to_device(batch.noisy).contiguous(memory_format=torch.channels_last)
+        denoised = noisy - self._net(noisy)
+        residual = residual_loss(denoised, clean, self._config.loss)
+        if self._feature is None:
+            return residual, None
+        with self._fabric.autocast():
+            maps = self._feature.clean_map(originals)
+            maps = maps.repeat_interleave(batch.copies, 0) if batch.copies > 1 else maps
+            return residual, self._feature(denoised, maps)
+
+    def _norms(self, *terms: Tensor) -> Iterator[Tensor]:
+        """Yield the norm of each term's gradient with respect to the weights; a backward pass each."""
+        for term in terms:
+            gradients = torch.autograd.grad(term, self._parameters, retain_graph=True)
+            yield torch.nn.utils.get_total_norm(gradients).float()
+
+    @torch.no_grad()
+    def _average(self, keep: float) -> None:
+        torch._foreach_lerp_(self._mean, self._now, 1 - keep)
+        for mean, now in self._counts:
+            mean.copy_(now)
