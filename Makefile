@@ -17,7 +17,7 @@ help:
 	@echo "make demo    denoise sample images into $(DEMO)/"
 	@echo "make test    run the tests"
 	@echo "make check   lint, format, types, import directions: what CI checks besides the tests"
-	@echo "make bench   compare all methods on the sample images"
+	@echo "make bench   measure start-up and the speed of every method"
 	@echo "make docs    write the pages that are made from the code"
 	@echo "make clean   remove what these targets made, but .venv"
 
@@ -43,7 +43,7 @@ check: setup
 	$(TEST_ENV) $(BIN)/python -m pytest tests/test_imports.py tests/cli/test_docs.py
 
 bench: setup
-	$(BIN)/medfpl bench -o runs/bench
+	$(BIN)/python scripts/bench_speed.py
 
 docs: setup
 	$(BIN)/python scripts/cli_docs.py docs/cli.md

@@ -35,8 +35,8 @@ def page() -> str:
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="medfpl", **command.context_settings)
     made = get_docs_for_click(obj=command, ctx=context, name="medfpl", indent=1)
-    made = re.sub(r"\[/?bold\]", "**", made)
-    made = re.sub(r"^((?:    )?medfpl .*)$", r"`\1`", made, flags=re.MULTILINE)
+    made = made.replace("\b\n", "")  # click's mark for lines that keep their breaks
+    made = re.sub(r"^Examples:\n((?:  .*\n)+)", r"**Examples**:\n\n```console\n\1```\n", made, flags=re.MULTILINE)
     return INTRODUCTION + made.strip() + "\n"
 
 

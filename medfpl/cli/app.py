@@ -25,7 +25,7 @@ app = typer.Typer(
     epilog="Try: medfpl denoise scan.dcm",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -102,13 +102,11 @@ def denoise(
 
     A folder keeps its tree; a DICOM series becomes one new series. Nothing is overwritten unless asked.
 
-    [bold]Examples[/bold]
-
-    medfpl denoise scan.dcm
-
-    medfpl denoise study/ -o denoised/ --resume
-
-    medfpl denoise ct.nii.gz -o out.nii.gz --method nlm --noise-level 25 --residual
+    \b
+    Examples:
+      medfpl denoise scan.dcm
+      medfpl denoise study/ -o denoised/ --resume
+      medfpl denoise ct.nii.gz -o out.nii.gz --method nlm --noise-level 25 --residual
     """
     from medfpl.cli._denoise_run import run, show_plan
     from medfpl.pipeline.engine import NoiseLevel, Recipe

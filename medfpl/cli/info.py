@@ -54,13 +54,11 @@ def info(
     Without FILE: versions, devices, decoders, methods, noises and models. With FILE: format, kind, size, series,
     and what denoise would do with it.
 
-    [bold]Examples[/bold]
-
-    medfpl info
-
-    medfpl info study/
-
-    medfpl info --method nlm
+    \b
+    Examples:
+      medfpl info
+      medfpl info study/
+      medfpl info --method nlm
     """
     out = Output(as_json=as_json, quiet=quiet)
     if method or noise:

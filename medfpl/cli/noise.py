@@ -84,15 +84,12 @@ def noise(
 
     Slices of a volume or of a DICOM series share what belongs to the volume (a motion, a field map).
 
-    [bold]Examples[/bold]
-
-    medfpl noise ct.nii.gz -o noisy.nii.gz --type poisson --set mode=ct --seed 1
-
-    medfpl noise study/ -o noisy/ --type motion --strength 0.3
-
-    medfpl noise ct.nii.gz -o again.nii.gz --replay noisy.noise.json
-
-    medfpl noise --preview noises.png
+    \b
+    Examples:
+      medfpl noise ct.nii.gz -o noisy.nii.gz --type poisson --set mode=ct --seed 1
+      medfpl noise study/ -o noisy/ --type motion --strength 0.3
+      medfpl noise ct.nii.gz -o again.nii.gz --replay noisy.noise.json
+      medfpl noise --preview noises.png
     """
     from medfpl.cli import _noise_run as act
 

@@ -70,11 +70,10 @@ def prepare(
 
     Reads DICOM (each series one volume), NIfTI, NRRD, MHA and pictures. Patients are kept as salted hashes.
 
-    [bold]Examples[/bold]
-
-    medfpl prepare LIDC-IDRI/ -o store --preset lidc
-
-    medfpl prepare ct/ mr/ xray=pictures/ -o store --size 0 --workers 8
+    \b
+    Examples:
+      medfpl prepare LIDC-IDRI/ -o store --preset lidc
+      medfpl prepare ct/ mr/ xray=pictures/ -o store --size 0 --workers 8
     """
     from medfpl.store.find import PRESETS, Settings, parse_source, read_table
     from medfpl.store.ingest import fill_store, plan_store
