@@ -44,7 +44,7 @@ def root(
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        context.get_help()
+        Output().text(context.get_help())
 
 
 for _name in COMMANDS:
@@ -66,8 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "medfpl"
-        if error.format_message():  # else the help was shown in its place
-            output.error(UsageError(error.format_message(), f"see '{command} --help'"))
+        message = error.format_message()
+        if message.startswith("Usage:"):  # a group without a command answers with its help
+            output.say(message)
+        else:
+            output.error(UsageError(message, f"see '{command} --help'"))
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
