@@ -8,6 +8,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,6 +24,8 @@ from medfpl.phantoms.shapes import Grid
 from medfpl.phantoms.thorax import thorax
 from medfpl.scan import FloatArray
 from medfpl.seeds import numpy_generator, stable_seed
+
+Rows = list[dict[str, Any]]
 
 SEED = 20231020
 # Strength of the quantum noise: 20 to 25 HU in soft tissue, more where rays meet much bone.
@@ -77,47 +80,61 @@ def save_nifti(values: FloatArray, phantom: Phantom, path: Path) -> None:
     path.write_bytes(gzip.compress(image.to_bytes(), 9, mtime=0))
 
 
-def make(out: Path) -> dict[str, object]:
-    """Write all sample files into ``out`` and return the lesion list."""
-    lesions: dict[str, object] = {}
+def chest_ct(out: Path) -> Rows:
+    """Write the chest CT series and return its lesions."""
     chest = thorax(numpy_generator(SEED, "chest"), CHEST, nodules=6)
     pair = low_dose(chest.image, CHEST.spacing[2], CHEST_STRENGTH, "chest")
     for name, volume in (("clean", pair.clean), ("noisy", pair.noisy)):
         folder = out / "chest_ct" / name
         folder.mkdir(parents=True, exist_ok=True)
         write_ct(volume, chest.geometry, folder, name)
-    lesions["chest_ct"] = chest.lesion_list()
+    return chest.lesion_list()
 
+
+def abdomen_ct(out: Path) -> Rows:
+    """Write the abdominal CT volumes and return their lesions."""
     belly = abdomen(numpy_generator(SEED, "abdomen"), ABDOMEN)
     pair = low_dose(belly.image, ABDOMEN.spacing[2], ABDOMEN_STRENGTH, "abdomen")
     save_nifti(pair.clean, belly, out / "abdomen_ct_clean.nii.gz")
     save_nifti(pair.noisy, belly, out / "abdomen_ct_noisy.nii.gz")
-    lesions["abdomen_ct"] = belly.lesion_list()
+    return belly.lesion_list()
 
+
+def brain_mr(out: Path) -> Rows:
+    """Write the MR volumes of the head and return their lesions."""
     head = brain(numpy_generator(SEED, "brain"), BRAIN)
     pair = rician(head.image, "brain noise")
     save_nifti(pair.clean, head, out / "brain_mr_clean.nii.gz")
     save_nifti(pair.noisy, head, out / "brain_mr_noisy.nii.gz")
-    lesions["brain_mr"] = head.lesion_list()
+    return head.lesion_list()
 
+
+def chest_xray(out: Path) -> Rows:
+    """Write the chest X-rays and return their lesions, with their places in the projection."""
     whole = thorax(numpy_generator(SEED, "x-ray patient"), XRAY, nodules=4)
     integrals = line_integrals(whole.image, XRAY.spacing[1])
     low, high = (float(v) for v in np.percentile(integrals, [2, 99.7]))
     for name, generator in (("clean", None), ("noisy", numpy_generator(SEED, "x-ray"))):
         values = display(detector(integrals, generator), low=low, high=high)
         write_xray(Image(values, XRAY.spacing[0], name), out / f"chest_xray_{name}.dcm")
-    lesions["chest_xray"] = [_projected(row) for row in whole.lesion_list()]
+    return [_projected(row) for row in whole.lesion_list()]
+
+
+def make(out: Path) -> dict[str, Rows]:
+    """Write all sample files into ``out`` and return the lesion list."""
+    out.mkdir(parents=True, exist_ok=True)
+    lesions = {maker.__name__: maker(out) for maker in (chest_ct, abdomen_ct, brain_mr, chest_xray)}
     (out / "lesions.json").write_text(json.dumps(lesions, indent=1) + "\n", "utf-8")
     return lesions
 
 
-def _projected(row: dict[str, object]) -> dict[str, object]:
+def _projected(row: dict[str, Any]) -> dict[str, Any]:
     """Return a lesion's place in the X-ray (row, column); its contrast there is that of the chest it lies in."""
-    z, _, x = row["centre_voxel"]  # type: ignore[misc]
+    z, _, x = row["centre_voxel"]
     return {**row, "centre_pixel": [round(XRAY.shape[0] - 1 - z, 2), round(x, 2)]}
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "sample_data")
     made = make(folder)
-    print({name: len(rows) for name, rows in made.items()})  # type: ignore[arg-type]
+    print({name: len(rows) for name, rows in made.items()})

@@ -51,7 +51,9 @@ def _back(canvas: Canvas) -> None:
         canvas.fill(Blob((-40, 58, 38 * side), (90, 17, 15)), MUSCLE)
         for n in range(-4, 5):
             z = 26.0 * n
-            canvas.fill(tube((z + 30, 84, 60 * side), (z, 30, 143 * side), (z - 26, -30, 140 * side), radius=5.0), 520.0)
+            canvas.fill(
+                tube((z + 30, 84, 60 * side), (z, 30, 143 * side), (z - 26, -30, 140 * side), radius=5.0), 520.0
+            )
     canvas.fill(Blob((0, 62, 0), (700, 17, 21)), 85.0)
     for n in range(-4, 5):
         z = 27.0 * n + 6
@@ -77,10 +79,10 @@ def _stomach_and_bowel(canvas: Canvas, generator: np.random.Generator) -> None:
         z = generator.uniform(-90, -36)
         loop = tube((z, y, x), (z - 6, y + 16, x - 20), (z + 4, y + 6, x - 40), radius=11.0)
         canvas.fill(loop, 62.0)
-        canvas.fill(tube(*map(tuple, loop.points.tolist()), radius=8.8), 24.0)  # type: ignore[arg-type]
+        canvas.fill(tube(*map(tuple, loop.points.tolist()), radius=8.8), 24.0)
     colon = tube((-60, -20, -104), (-30, -58, -84), (-34, -70, 0), (-28, -58, 84), (0, 10, 112), radius=19.0)
     canvas.fill(colon, 60.0)
-    inner = tube(*map(tuple, colon.points.tolist()), radius=16.5)  # type: ignore[arg-type]
+    inner = tube(*map(tuple, colon.points.tolist()), radius=16.5)
     filled = canvas.union([inner])
     canvas.paint(filled, 15.0 + 220 * (ramp(texture(generator, canvas.grid, 9.0), 0.3, 1.2) - 0.4))
     canvas.paint(np.maximum(filled, canvas.y + 62), AIR + 15)

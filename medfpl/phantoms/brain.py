@@ -87,6 +87,8 @@ def _middle(canvas: Canvas, signal: dict[str, float]) -> None:
         canvas.fill(Blob((0, 4, 15 * side), (16, 17, 9.5), turn=0.35 * side), signal["nuclei"])  # thalamus
         canvas.fill(Blob((2, -18, 25 * side), (17, 19, 6.5), turn=-0.35 * side), signal["nuclei"])  # putamen
         canvas.fill(Blob((10, -22, 13 * side), (13, 12, 5.5), turn=-0.3 * side), signal["nuclei"])  # caudate head
-        horn = tube((12, -34, 9 * side), (17, -8, 7 * side), (16, 20, 12 * side), (4, 38, 21 * side), radius=(3.5, 5, 5.5, 5))
+        horn = tube(
+            (12, -34, 9 * side), (17, -8, 7 * side), (16, 20, 12 * side), (4, 38, 21 * side), radius=(3.5, 5, 5.5, 5)
+        )
         canvas.fill(horn, signal["csf"], name="ventricles")
     canvas.fill(Blob((0, 4, 0), (14, 14, 2.2)), signal["csf"])  # third ventricle

@@ -22,7 +22,8 @@ def draw_wall(
     canvas.paint(body, SKIN, name="body")
     canvas.paint(body + 2.0, FAT + 5 * coarse)
     inside = np.maximum(muscle, body + 5)
-    canvas.paint(inside, MUSCLE + 4 * coarse + 3 * fine, name="muscle")
+    canvas.paint(inside, MUSCLE + 4 * coarse + 3 * fine)
+    canvas.mark("muscle", np.clip(0.5 - np.maximum(inside, -cavity) / canvas.edge, 0, 1))
     for depth, share in ((7.5, 0.9), (15.0, 0.8), (24.0, 0.7)):
         sheet = np.abs(cavity - depth - 2.0 * coarse - 2 * np.sin(5 * angle)) - np.float32(0.9)
         canvas.paint(np.maximum(sheet, inside + 2.0), FAT, opacity=share)

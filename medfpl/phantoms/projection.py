@@ -1,4 +1,4 @@
-"""A chest X-ray from a chest: Beer-Lambert along the postero-anterior rays, a counting detector, a logarithmic display."""
+"""A chest X-ray from a chest: Beer-Lambert along parallel rays, a counting detector, a logarithmic display."""
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,9 @@ def detector(
     return (counted / quanta).astype(np.float32)
 
 
-def display(signal: FloatArray, *, low: float, high: float, bits: int = 12, quanta: float = 4000.0) -> npt.NDArray[np.uint16]:
+def display(
+    signal: FloatArray, *, low: float, high: float, bits: int = 12, quanta: float = 4000.0
+) -> npt.NDArray[np.uint16]:
     """Return stored values for MONOCHROME2, bone white: -log(signal) from ``low`` (black) to ``high`` (white).
 
     Signals below one quantum count as one, as a detector's logarithm does.

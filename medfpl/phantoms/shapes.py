@@ -249,9 +249,13 @@ class Canvas:
         target = self.values if box is None else self.values[box]
         target += cover * (np.asarray(value, np.float32) - target)
         if name:
-            kept = self.covers.setdefault(name, np.zeros(self.grid.shape, np.float32))
-            part = kept if box is None else kept[box]
-            np.maximum(part, cover, out=part)
+            self.mark(name, cover, box)
+
+    def mark(self, name: str, cover: npt.NDArray[Any], box: Box | None = None) -> None:
+        """Add ``cover`` (0 to 1) to the mask called ``name`` without painting."""
+        kept = self.covers.setdefault(name, np.zeros(self.grid.shape, np.float32))
+        part = kept if box is None else kept[box]
+        np.maximum(part, cover, out=part)
 
     def fill(self, shape: Shape, value: float, *, within: FloatArray | None = None, name: str = "") -> None:
         """Paint one shape in its own box, only where the distance ``within`` is negative too."""
@@ -278,7 +282,10 @@ class Canvas:
 
 
 def texture(generator: np.random.Generator, grid: Grid, length: float) -> FloatArray:
-    """Return correlated Gaussian noise, mean 0 and standard deviation 1, alike over about ``length`` mm."""
+    """Return correlated Gaussian noise of standard deviation 1, alike over about ``length`` mm.
+
+    Its mean is near 0 where the grid is many lengths wide, and anything where it is not.
+    """
     from scipy.ndimage import gaussian_filter
 
     white = generator.standard_normal(grid.shape, dtype=np.float32)

@@ -20,7 +20,7 @@ def grow(
     """Join ``points`` (n, 3) to ``root`` and return the branches: tubes of two segments, the tips ``tip`` mm in radius.
 
     Each point joins where the wire to it plus ``balance`` times its way to the root is shortest (Cuntz et al. 2010,
-    PLoS Comput Biol 6:e1000877). Radii to the power ``exponent`` add up where branches meet (Murray 1926).
+    PLoS Comput Biol 6:e1000877). Radii to the power ``exponent`` add up at branchings (3: Murray 1926).
     """
     order = np.argsort(np.linalg.norm(points - root, axis=1), kind="stable")
     nodes = np.vstack([root, points[order]])
