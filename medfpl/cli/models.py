@@ -1,17 +1,18 @@
 """``medfpl models``: the networks on this machine and what is known of them."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medfpl.cli import options
 from medfpl.cli.output import Output
-from medfpl.errors import EXIT_OK, escape
+from medfpl.errors import EXIT_OK, UsageError, escape
 
 if TYPE_CHECKING:
     from medfpl.nets.weights import Model
 
-models = typer.Typer(help="List, show and find the trained networks.", no_args_is_help=True)
+models = typer.Typer(help="List, show, import and export the trained networks.", no_args_is_help=True)
 
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="A model's name or run folder; default: the default.")]
 
@@ -22,10 +23,13 @@ def register(app: typer.Typer) -> None:
 
 
 def _find(name: str | None) -> "Model":
-    """Return the model of that name whatever its role, or what ``find_model`` makes of it."""
-    from medfpl.nets.weights import find_model, list_models
+    """Return the model of that name, run folder or card whatever its role; None means the default."""
+    from medfpl.nets.weights import find_card, find_model, list_models, read_model
 
     named = [m for m in list_models() if m.card.name == name]
+    card = find_card(Path(name)) if name and not named else None
+    if card:
+        return read_model(card)
     return named[0] if named else find_model(name)
 
 
@@ -43,7 +47,7 @@ def list_(as_json: options.Json = False, quiet: options.Quiet = False) -> int:
         (
             m.card.name + (" *" if m.card.default else ""),
             m.card.role,
-            f"{m.card.parameters / 1e6:.2f} M",
+            _weights(m.card.parameters),
             ", ".join(m.card.kinds),
             m.card.summary,
         )
@@ -67,12 +71,12 @@ def show(name: Name = None, as_json: options.Json = False, quiet: options.Quiet 
         ("summary", card.summary),
         ("images", ", ".join(card.kinds)),
         ("noises", ", ".join(card.noises)),
-        ("architecture", ", ".join(f"{k} {v}" for k, v in card.architecture.items())),
-        ("weights", f"{card.parameters / 1e6:.2f} M, {card.bytes / 1e6:.1f} MB, {model.origin}"),
+        ("architecture", ", ".join(f"{k} {v}" for k, v in card.architecture.items() if v is not None)),
+        ("weights", f"{_weights(card.parameters)}, {card.bytes / 1e6:.1f} MB, {model.origin}"),
         ("sha256", card.sha256),
         ("licence", card.licence),
-        *(("limits", limit) for limit in card.limits),
-        *(("data", ", ".join(source.values())) for source in card.data),
+        *_labelled("limits", card.limits),
+        *_labelled("data", [_source(source) for source in card.data]),
     ]
     out.table(("", ""), [fact for fact in facts if fact[1]])
     rows = [
@@ -92,3 +96,91 @@ def where(name: Name = None, as_json: options.Json = False, quiet: options.Quiet
     out.result({"command": "models where", "name": model.card.name, "path": str(model.path)})
     out.text(escape(model.path))
     return EXIT_OK
+
+
+@models.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE|RUN", help="A run folder, a model card, or a safetensors file.")
+    ],
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Its name here; default: its own.")] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(
+            "--architecture",
+            metavar="JSON|KEY=VALUE,...",
+            help="For weights without a card, which are unknown weights: a JSON file, or such as "
+            "width=16,depth=4,norm=batch,unshuffle=1.",
+        ),
+    ] = None,
+    role: Annotated[
+        str,
+        typer.Option(
+            "--role", metavar="ROLE", help="denoiser or restoration: of a run folder, or of weights without a card."
+        ),
+    ] = "denoiser",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace your model of that name.")] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Copy a model into MEDFPL_HOME/models, once it is proved that its weights and its card belong together."""
+    from medfpl.nets.install import import_model
+
+    out = Output(as_json=as_json, quiet=quiet)
+    if role not in ("denoiser", "restoration"):
+        raise UsageError(f"--role {role} is unknown", "choose from denoiser, restoration")
+    model = import_model(source, name=name, architecture=architecture, role=role, overwrite=overwrite)  # type: ignore[arg-type]
+    card = model.card
+    out.result({"command": "models import", "name": card.name, "sha256": card.sha256, "path": str(model.path)})
+    out.text(f"{card.name}: {card.role}, {_weights(card.parameters)} weights, imported")
+    if architecture is not None:
+        out.warn(card.limits[0])
+    return EXIT_OK
+
+
+@models.command()
+def export(
+    onnx: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="Where to write it, as ONNX.")],
+    name: Name = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Write a model as an ONNX file for other programs, and check that it computes the same.
+
+    Batch, height and width are free. The file holds the card and says what goes in and what comes out.
+    """
+    from medfpl.nets.export import export_onnx
+
+    out = Output(as_json=as_json, quiet=quiet)
+    model = _find(name)
+    made = export_onnx(model, onnx, overwrite=overwrite)
+    out.result(
+        {
+            "command": "models export",
+            "name": model.card.name,
+            "sha256": model.card.sha256,
+            "output": str(onnx),
+            "opset": made.opset,
+            "contract": made.contract,
+            "difference": made.difference,
+        }
+    )
+    out.text(made.contract)
+    out.say(f"{model.card.name}: opset {made.opset}, differs from torch by {made.difference:.1g} at most")
+    return EXIT_OK
+
+
+def _weights(parameters: int) -> str:
+    return f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else f"{parameters}"
+
+
+def _labelled(label: str, texts: list[str]) -> list[tuple[str, str]]:
+    """Return one row a text, the first alone with the label."""
+    return [("" if i else label, text) for i, text in enumerate(texts)]
+
+
+def _source(source: dict[str, str]) -> str:
+    count = source.get("files")
+    files = [f"{count} file{'' if count == '1' else 's'}"] if count else []
+    return ", ".join([value for key, value in source.items() if key != "files"] + files)

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medfpl.errors import BadInput, MedfplError, UsageError
+from medfpl.io.atomic import atomic_target
 
 if TYPE_CHECKING:
-    from medfpl.nets.unet import UNet
+    from medfpl.nets.unet import UNet, UNetConfig
 
 Role = Literal["denoiser", "restoration", "prior"]
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 CARD_NAME = "card.json"
 MAX_BYTES = 1 << 30
+MAX_CARD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def find_model(name_or_path: str | Path | None = None, role: Role = "denoiser") 
 
     Raises:
         UsageError: if there is no such model, or it has another role.
+        BadInput: if what the path names is not a model card.
     """
     models = list_models()
     if name_or_path is None:
@@ -92,15 +95,32 @@ def find_model(name_or_path: str | Path | None = None, role: Role = "denoiser") 
         if model.card.name == wanted:
             return _with_role(model, role)
     path = Path(wanted)
-    card = path / CARD_NAME if path.is_dir() else path
-    if path.is_dir() and not card.is_file() and (path / role / CARD_NAME).is_file():
-        card = path / role / CARD_NAME
-    if card.is_file() and card.suffix == ".json":
-        return _with_role(_model(card, "run"), role)
-    if card.suffix == ".safetensors" and card.is_file():
+    if path.suffix == ".safetensors" and path.is_file():
         raise UsageError("a weights file without its card", "give the run folder, or 'medfpl models import' it")
+    card = find_card(path, role)
+    if card is not None:
+        return _with_role(read_model(card), role)
     names = ", ".join(m.card.name for m in models if m.card.role == role) or "none"
     raise UsageError(f"no {role} model is called {wanted!r}", f"installed: {names}; or give a run folder")
+
+
+def find_card(path: Path, role: Role = "denoiser") -> Path | None:
+    """Return the card that ``path`` is or, a run folder, holds (else that of its stage ``role``); None without one."""
+    candidates = (path / CARD_NAME, path / role / CARD_NAME) if path.is_dir() else (path,)
+    return next((card for card in candidates if card.suffix == ".json" and card.is_file()), None)
+
+
+def read_model(card_path: Path) -> Model:
+    """Return the model of a card from outside, whose fields are checked; BadInput if one is not what it should be."""
+    from pydantic import TypeAdapter, ValidationError
+
+    model = _model(card_path, "run")
+    try:
+        TypeAdapter(ModelCard).validate_json(json.dumps(model.card.to_json()), strict=True)
+    except ValidationError as error:
+        field = error.errors()[0]["loc"][0]
+        raise BadInput(f"{card_path.name} is not a model card: its {field!r} is not what it should be") from error
+    return model
 
 
 def load_unet(model: Model, device: str = "cpu") -> "UNet":
@@ -109,28 +129,55 @@ def load_unet(model: Model, device: str = "cpu") -> "UNet":
     Raises:
         BadInput: if the file is missing, its sha256 is not the card's, or names or shapes do not fit.
     """
+    return unet_of(model.card.architecture, read_weights(model)).to(device)
+
+
+def read_weights(model: Model) -> bytes:
+    """Return the bytes of the model's weights file; BadInput if it is missing or its sha256 is not the card's."""
+    data = read_bounded(model.path)
+    if hashlib.sha256(data).hexdigest() != model.card.sha256:
+        raise BadInput(f"the weights of {model.card.name} are not those of its card (sha256 differs)")
+    return data
+
+
+def read_bounded(path: Path) -> bytes:
+    """Return the bytes of a weights file; BadInput if it cannot be read or is larger than any model."""
+    try:
+        if not path.is_file():
+            raise BadInput("there is no weights file of that name")
+        if path.stat().st_size > MAX_BYTES:
+            raise BadInput("the weights file is larger than any model of medfpl")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput("the weights file cannot be read") from error
+
+
+def unet_of(architecture: dict[str, Any], data: bytes) -> "UNet":
+    """Return the U-Net of ``architecture`` with the weights ``data`` (a safetensors file), float32, eval, frozen.
+
+    Nothing is allocated for the architecture itself, so that one that claims too much costs nothing.
+
+    Raises:
+        BadInput: if the architecture is unknown, ``data`` is damaged, or names or shapes do not fit.
+    """
     import torch
     from safetensors.torch import load
 
-    from medfpl.nets.unet import UNetConfig, build_unet
+    from medfpl.nets.unet import UNet
 
-    data = _checked_bytes(model)
-    try:
-        config = UNetConfig(**{k: v for k, v in model.card.architecture.items() if k != "type"})
-        if model.card.architecture.get("type") != "unet":
-            raise TypeError
-    except TypeError:
-        raise BadInput("the card names an architecture that this version does not know") from None
+    config = _unet_config(architecture)
     try:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load(data).items()}
-        net = build_unet(config)
-        net.load_state_dict(state)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise BadInput("the weights do not fit the architecture on their card") from error
     except Exception as error:  # safetensors raises its own SafetensorError, not importable on all versions
-        raise BadInput("the weights file is damaged") from error
-    net = net.to(torch.device(device)).eval()
-    return net.requires_grad_(False)
+        raise BadInput("the weights file is damaged, or no safetensors file") from error
+    with torch.device("meta"):
+        net = UNet(config)
+    try:
+        net.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise BadInput("the weights do not fit the architecture on their card") from error
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.eval().requires_grad_(False)
 
 
 def save_unet(net: "UNet", folder: Path, card: dict[str, Any], *, half: bool = False, stem: str = "weights") -> Model:
@@ -153,18 +200,21 @@ def save_unet(net: "UNet", folder: Path, card: dict[str, Any], *, half: bool = F
         "parameters": sum(p.numel() for p in net.parameters()),
     }
     made = ModelCard(**{**card, **computed})
-    folder.mkdir(parents=True, exist_ok=True)
     card_path = folder / (CARD_NAME if stem == "weights" else f"{stem}.json")
-    # Weights first: a card never names weights that are not there yet.
-    _replace(folder / made.file, data)
-    _replace(card_path, (json.dumps(made.to_json(), indent=2) + "\n").encode())
+    write_model(made, data, card_path, overwrite=True)
     return Model(made, folder / made.file, "run")
 
 
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+def write_model(card: ModelCard, data: bytes, card_path: Path, *, overwrite: bool) -> None:
+    """Write ``card`` to ``card_path`` and the weights ``data`` beside it, each whole or not at all.
+
+    TargetExists if either is there and not to be overwritten.
+    """
+    # Weights first: a card never names weights that are not there yet.
+    with atomic_target(card_path, overwrite=overwrite) as card_part:
+        card_part.write_text(json.dumps(card.to_json(), indent=2) + "\n", "utf-8")
+        with atomic_target(card_path.with_name(card.file), overwrite=overwrite) as weights_part:
+            weights_part.write_bytes(data)
 
 
 def _with_role(model: Model, role: Role) -> Model:
@@ -175,21 +225,30 @@ def _with_role(model: Model, role: Role) -> Model:
 
 def _model(card_path: Path, origin: Literal["shipped", "imported", "run"]) -> Model:
     try:
+        if card_path.stat().st_size > MAX_CARD_BYTES:
+            raise ValueError
         card = ModelCard(**json.loads(card_path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"{card_path.name} is not a model card") from error
-    if Path(card.file).name != card.file:
+    if not isinstance(card.file, str) or Path(card.file).name != card.file:
         raise BadInput(f"{card_path.name} names weights outside its own folder")
     return Model(card, card_path.parent / card.file, origin)
 
 
-def _checked_bytes(model: Model) -> bytes:
-    try:
-        if model.path.stat().st_size > MAX_BYTES:
-            raise BadInput("the weights file is larger than any model of medfpl")
-        data = model.path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"the weights of {model.card.name} cannot be read") from error
-    if hashlib.sha256(data).hexdigest() != model.card.sha256:
-        raise BadInput(f"the weights of {model.card.name} are not those of its card (sha256 differs)")
-    return data
+def _unet_config(architecture: dict[str, Any]) -> "UNetConfig":
+    from medfpl.nets.unet import UNetConfig
+
+    unknown = BadInput("the card names an architecture that this version does not know")
+    fields = {k: v for k, v in architecture.items() if k != "type"}
+    if architecture.get("type") != "unet" or not fields.keys() <= UNetConfig.__dataclass_fields__.keys():
+        raise unknown
+    config = UNetConfig(**fields)
+    # Far beyond any that is trained, and small enough to be described before the weights are compared with it.
+    within = ((config.width, 1, 1024), (config.depth, 1, 8), (config.unshuffle, 1, 16))
+    if any(type(value) is not int or not low <= value <= high for value, low, high in within):
+        raise unknown
+    if config.norm not in ("batch", "none"):
+        raise unknown
+    if config.skips is not None and (type(config.skips) is not int or not 0 <= config.skips <= config.depth):
+        raise unknown
+    return config

@@ -89,3 +89,50 @@ def test_changed_weights_stop_the_run(medfpl: Run, tiny: Path, tmp_path: Path) -
     assert result.code == 1
     assert "sha256 differs" in result.err
     assert not (tmp_path / "a_denoised.png").exists()
+
+
+def test_import_and_use(medfpl: Run, tiny: Path, tmp_path: Path) -> None:
+    result = medfpl("models", "import", tiny, "--name", "mine", "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert (report["command"], report["name"]) == ("models import", "mine")
+    assert Path(report["path"]).is_file()
+    assert medfpl("denoise", png(tmp_path / "a.png"), "--model", "mine").code == 0
+    again = medfpl("models", "import", tiny, "--name", "mine")
+    assert (again.code, again.err.splitlines()[0]) == (1, "error: there is a model called mine")
+    assert medfpl("models", "import", tiny, "--name", "mine", "--overwrite").code == 0
+
+
+def test_import_of_unknown_weights(medfpl: Run, tiny: Path, tmp_path: Path) -> None:
+    bare = (tiny / "weights.safetensors").rename(tmp_path / "bare.safetensors")
+    refused = medfpl("models", "import", bare)
+    assert refused.code == 2
+    assert "--architecture" in refused.err
+    taken = medfpl("models", "import", bare, "--architecture", "width=4,depth=2,norm=none")
+    assert taken.code == 0, taken.err
+    assert "warning: Unknown weights" in taken.err
+    assert "not known" in medfpl("models", "show", "bare").out
+    assert medfpl("models", "import", bare, "--role", "oracle").code == 2
+
+
+def test_export(medfpl: Run, tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    result = medfpl("models", "export", "tiny", "--onnx", tmp_path / "net.onnx", "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert report["sha256"] == json.loads((tiny / CARD_NAME).read_text())["sha256"]
+    assert report["difference"] < 1e-4
+    again = medfpl("models", "export", "tiny", "--onnx", tmp_path / "net.onnx")
+    assert again.code == 1
+    assert "--overwrite" in again.err
+    told = medfpl("models", "export", "tiny", "--onnx", tmp_path / "net.onnx", "--overwrite")
+    assert "denoised = image - noise" in told.out
+    assert medfpl("models", "export", "tiny").code == 2
+
+
+def test_a_restoration_run_can_be_shown(medfpl: Run, tiny: Path) -> None:
+    card = json.loads((tiny / CARD_NAME).read_text())
+    (tiny / CARD_NAME).write_text(json.dumps({**card, "role": "restoration"}))
+    shown = medfpl("models", "show", tiny)
+    assert shown.code == 0, shown.err
+    assert "restoration" in shown.out

@@ -1,0 +1,131 @@
+"""Export: a network as an ONNX file that says what goes in and what comes out, run before it gets its name."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medfpl.errors import MedfplError, MissingDependency
+from medfpl.io.atomic import atomic_target, check_target
+from medfpl.nets.weights import Model, load_unet
+from medfpl.scan import CT_BLACK, CT_WHITE
+
+if TYPE_CHECKING:
+    from medfpl.nets.unet import UNet
+
+OPSET = 17
+TOLERANCE = 1e-4
+# Inputs are clamped to this range (working units) before the network sees them.
+SEEN = (-1.0, 3.0)
+
+_MEANING = {
+    "noise": "the noise in image; denoised = image - noise, with the image as it was before clamping",
+    "restored": "the image as the network restores it",
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export gave: the file's contract, its opset, and the largest difference to torch that was seen."""
+
+    contract: str
+    opset: int
+    difference: float
+
+
+def contract(model: Model) -> str:
+    """Return what the exported file expects and gives, as plain lines of text."""
+    low, high = SEEN
+    output = _output(model)
+    return (
+        "input image: float32 (batch, 1, height, width), any sizes from 1 on, in working units: "
+        f"CT {CT_BLACK:g} HU = 0 and {CT_WHITE:g} HU = 1; MR 0 = 0 and the series' 99.9th percentile = 1; "
+        f"pictures black = 0 and white = 1. Linear beyond; clamp to {low:g}..{high:g}.\n"
+        f"output {output}: float32 of the same shape, in working units: {_MEANING[output]}."
+    )
+
+
+def export_onnx(model: Model, target: Path, *, overwrite: bool = False) -> Exported:
+    """Write ``model`` as an ONNX file with dynamic batch, height and width.
+
+    The metadata hold the name, role, sha256 of the weights, the card (JSON) and the contract. onnxruntime must
+    give what torch gives, to 1e-4 on two sizes, before the file gets its name.
+
+    Raises:
+        MissingDependency: without the extra ``onnx``.
+        TargetExists: if ``target`` exists and is not to be overwritten.
+        BadInput: if the weights are not those of the card.
+    """
+    if not (find_spec("onnx") and find_spec("onnxruntime")):
+        raise MissingDependency("ONNX export needs optional packages", "pip install 'medfpl[onnx]'")
+    check_target(target, model.path, overwrite)
+    net = load_unet(model)
+    with atomic_target(target, overwrite=overwrite) as part:
+        _trace(net, part, _output(model))
+        _describe(model, part)
+        difference = _difference(net, part)
+        if not difference <= TOLERANCE:
+            raise MedfplError(f"the exported network differs from the model by {difference:.2g}")
+    return Exported(contract(model), OPSET, difference)
+
+
+def _output(model: Model) -> str:
+    return "noise" if model.card.role == "denoiser" else "restored"
+
+
+def _trace(net: "UNet", path: Path, output: str) -> None:
+    import torch
+
+    axes = {0: "batch", 2: "height", 3: "width"}
+    # Sides that need padding: the trace must go through it. Amounts are traced, not fixed, and may be zero.
+    side = net.config.multiple + 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # The TorchScript exporter: its successor needs one more package.
+        torch.onnx.export(
+            net,
+            (torch.zeros(1, 1, side, side + 1),),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=[output],
+            dynamic_axes={"image": axes, output: axes},
+        )
+
+
+def _describe(model: Model, path: Path) -> None:
+    import onnx
+
+    made = onnx.load(path)
+    made.doc_string = contract(model)
+    card = model.card
+    facts = {
+        "name": card.name,
+        "role": card.role,
+        "sha256": card.sha256,
+        "card": json.dumps(card.to_json()),
+        "contract": contract(model),
+    }
+    onnx.helper.set_model_props(made, facts)
+    onnx.checker.check_model(made, full_check=True)
+    onnx.save(made, path)
+
+
+def _difference(net: "UNet", path: Path) -> float:
+    """Return the largest difference to torch on a padded and on an unpadded size, in working units."""
+    import onnxruntime
+    import torch
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    side = 2 * net.config.multiple
+    differences = []
+    for shape in ((1, 1, side, side), (2, 1, side + 1, side - 1)):
+        x = torch.rand(shape, generator=generator)
+        (found,) = session.run(None, {"image": x.numpy()})
+        differences.append((torch.from_numpy(found) - net(x)).abs().max())
+    return float(torch.stack(differences).max())

@@ -1,0 +1,127 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from medfpl.denoisers.methods.medfpl import HIGH, LOW
+from medfpl.errors import BadInput, MedfplError, MissingDependency, TargetExists, UsageError
+from medfpl.nets import export
+from medfpl.nets.export import OPSET, SEEN, contract, export_onnx
+from medfpl.nets.unet import UNetConfig, build_unet
+from medfpl.nets.weights import load_unet, save_unet
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+CONFIGS = [
+    UNetConfig(width=4, depth=2, norm="none"),
+    UNetConfig(width=4, depth=3, norm="batch", skips=1),
+    UNetConfig(width=4, depth=2, norm="batch", unshuffle=2),
+]
+
+
+def make(folder, config=CONFIGS[0], role="denoiser"):
+    """Return a small random model whose normalisation layers are not the identity."""
+    generator = torch.Generator().manual_seed(0)
+    net = build_unet(config, generator)
+    torch.nn.init.normal_(net.out.weight, generator=generator)
+    net.train()(torch.rand(2, 1, 32, 32, generator=generator))
+    return save_unet(net.eval(), folder, {"name": "tiny", "role": role, "summary": "Prüfung", "limits": ["no use"]})
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_onnxruntime_gives_what_torch_gives_on_any_size(tmp_path, config):
+    model = make(tmp_path / "run", config)
+    told = export_onnx(model, tmp_path / "net.onnx")
+    assert told.difference < 1e-4
+    net = load_unet(model)
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    for shape in ((1, 1, 64, 48), (2, 1, 33, 47), (3, 1, 5, 64), (1, 1, 1, 1), (1, 1, 131, 2)):
+        x = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * (HIGH - LOW) + LOW
+        (found,) = session.run(None, {"image": x.numpy()})
+        assert found.shape == shape
+        assert np.abs(found - net(x).numpy()).max() < 1e-4
+        assert np.abs(found).max() > 1e-3
+
+
+def test_the_file_says_what_it_is(tmp_path):
+    model = make(tmp_path / "run")
+    export_onnx(model, tmp_path / "net.onnx")
+    made = onnx.load(tmp_path / "net.onnx")
+    facts = {p.key: p.value for p in made.metadata_props}
+    assert facts["sha256"] == model.card.sha256
+    assert json.loads(facts["card"]) == model.card.to_json()
+    assert facts["contract"] == made.doc_string == contract(model)
+    assert [i.version for i in made.opset_import if i.domain == ""] == [OPSET]
+    (image,), (noise,) = made.graph.input, made.graph.output
+    assert (image.name, noise.name) == ("image", "noise")
+    for value in (image, noise):
+        sides = value.type.tensor_type.shape.dim
+        assert [sides[0].dim_param, sides[2].dim_param, sides[3].dim_param] == ["batch", "height", "width"]
+    assert str(tmp_path).encode() not in (tmp_path / "net.onnx").read_bytes()
+
+
+def test_the_contract_is_that_of_the_denoiser():
+    assert SEEN == (LOW, HIGH)
+
+
+def test_a_restoration_network_gives_the_image(tmp_path):
+    model = make(tmp_path / "run", role="restoration")
+    assert "output restored" in export_onnx(model, tmp_path / "net.onnx").contract
+    assert onnx.load(tmp_path / "net.onnx").graph.output[0].name == "restored"
+
+
+def test_the_same_model_gives_the_same_file(tmp_path):
+    model = make(tmp_path / "run")
+    for name in ("a.onnx", "b.onnx"):
+        export_onnx(model, tmp_path / name)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    model = make(tmp_path / "run")
+    target = tmp_path / "net.onnx"
+    target.write_bytes(b"mine")
+    with pytest.raises(TargetExists):
+        export_onnx(model, target)
+    assert target.read_bytes() == b"mine"
+    export_onnx(model, target, overwrite=True)
+    assert len(target.read_bytes()) > model.card.bytes
+    with pytest.raises(UsageError, match="the input itself"):
+        export_onnx(model, model.path, overwrite=True)
+
+
+def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
+    model = make(tmp_path / "run")
+    honest = export._describe
+
+    def tampered(model, path):
+        honest(model, path)
+        made = onnx.load(path)
+        bias = next(t for t in made.graph.initializer if t.name == "out.bias")
+        bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.01), bias.name))
+        onnx.save(made, path)
+
+    monkeypatch.setattr(export, "_describe", tampered)
+    with pytest.raises(MedfplError, match=r"differs from the model by 0\.01"):
+        export_onnx(model, tmp_path / "out" / "net.onnx")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    model = make(tmp_path / "run")
+    model.path.write_bytes(model.path.read_bytes()[:-1] + b"\x55")
+    with pytest.raises(BadInput, match="sha256"):
+        export_onnx(model, tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch, missing):
+    model = make(tmp_path / "run")
+    real = export.find_spec
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == missing else real(name))
+    with pytest.raises(MissingDependency) as refused:
+        export_onnx(model, tmp_path / "net.onnx")
+    assert "medfpl[onnx]" in refused.value.hint
