@@ -1,16 +1,20 @@
 """Quantum noise: photon counts on a radiography detector, or in the line integrals behind a CT slice."""
 
 from collections.abc import Sequence
-from math import pi
+from math import ceil, pi
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from medfpl.noises import ct
 from medfpl.noises.base import Context, Noise, Parameter, Values, by_mode, column, fields
 from medfpl.noises.draws import poisson
 
-WEDGES = 12
+# The CT texture's series over the rays' angle, and the angles that it is found from. On real chests and abdomens the
+# noise's sd is then within 4 percent of that with 144 angles and no series, and that of its gradients within 5.
+HARMONICS = 2
+ANGLES = 24
 # Linear interpolation in the back-projection: 2/3 - 2/pi^2 of the Ram-Lak variance remains.
 INTERPOLATION = 2 / 3 - 2 / pi**2
 # The logarithm of a starved ray, cut at one quantum, varies by about this much however few photons arrive
@@ -74,28 +78,54 @@ def _line_integrals(mu: Tensor, angles: Sequence[float]) -> Tensor:
 def _ct_texture(
     x: Tensor, values: Sequence[Values], generators: Sequence[Generator], contexts: Sequence[Context]
 ) -> Tensor:
-    """Shape white noise into what FBP makes of the line integrals' variance, one wedge of angles at a time."""
+    """Shape white noise into what FBP makes of the line integrals' variance, place by place and angle by angle.
+
+    At each pixel the sd of the rays through it, as a function of their angle, is a short Fourier series; each of its
+    terms weighs a white field that was filtered by the ramp and by the same term of the frequency's angle.
+    """
     h, w = x.shape[-2:]
     black, scale, pixel = ct.units(contexts, x.shape, x)
-    angles, spacing = ct.half_turn(WEDGES), ct.coarse(x.shape)
-    line = ct.project(ct.attenuation(x, black, scale, pixel), angles, spacing)
     rays, electronic = column(values, "rays", x)[..., 0], column(values, "electronic", x)[..., 0]
-    sd = line_variance(line, rays, electronic).sqrt()
+    terms = _sd_series(ct.attenuation(x, black, scale, pixel), rays, electronic)
 
-    white = torch.fft.rfft2(fields(generators, x.shape[1:], x))
     fy = torch.fft.fftfreq(h, dtype=x.dtype, device=x.device)[:, None]
     fx = torch.fft.rfftfreq(w, dtype=x.dtype, device=x.device)
-    radius = torch.hypot(fx, fy)
+    radius, angle = torch.hypot(fx, fy), torch.atan2(fy, fx)
     ramp = torch.where(radius <= 0.5, radius.sqrt(), torch.zeros_like(radius))
-    wedge = torch.atan2(fy, fx).mul_(WEDGES / pi).round_().remainder_(WEDGES)
+    white = torch.fft.rfft2(fields(generators, x.shape[1:], x))
     noise = torch.zeros_like(x)
-    for k, theta in enumerate(angles):
-        texture = torch.fft.irfft2(white * (ramp * (wedge == k)), s=(h, w))
-        noise = noise.addcmul_(texture, ct.smear(sd[:, k], ct.bin_positions(x.shape, theta, sd.shape[-1], spacing, x)))
+    for k, shape in enumerate(_series(angle)):
+        noise.addcmul_(torch.fft.irfft2(white * (ramp * shape), s=(h, w)), _enlarged(terms[:, k : k + 1], h, w))
     views = column(values, "views", x)
-    return x + noise * (pi**2 * INTERPOLATION / (12 * views * _power(h, w))).sqrt() * (
-        ct.working_per_attenuation(scale, pixel)
-    )
+    gain = (pi**2 * INTERPOLATION / (12 * views * _power(h, w))).sqrt() * ct.working_per_attenuation(scale, pixel)
+    return noise.mul_(gain).add(x)
+
+
+def _series(angle: Tensor) -> list[Tensor]:
+    """Return 1, cos 2a, sin 2a, cos 4a, ... of an angle a: a ray and its reverse are one."""
+    turns = range(1, HARMONICS + 1)
+    return [torch.ones_like(angle), *(f(2 * m * angle) for m in turns for f in (torch.cos, torch.sin))]
+
+
+def _sd_series(mu: Tensor, rays: Tensor, electronic: Tensor) -> Tensor:
+    """Return the series of the rays' sd over their angle at each cell of a coarse grid: (B, terms, rows, columns)."""
+    angles, spacing = ct.half_turn(ANGLES), 2 * ct.coarse(mu.shape)
+    sd = line_variance(ct.project(mu, angles, spacing), rays, electronic).sqrt()
+    grid = [ceil(n / spacing) for n in mu.shape[-2:]]
+    seen = [
+        ct.smear(sd[:, k], ct.bin_positions(grid, theta, sd.shape[-1], 1, mu))[:, 0] for k, theta in enumerate(angles)
+    ]
+    series = torch.stack(_series(torch.tensor(angles, dtype=mu.dtype, device=mu.device)))
+    series[1:] *= 2
+    return torch.einsum("bkhw,tk->bthw", torch.stack(seen, 1), series / ANGLES)
+
+
+def _enlarged(coarse: Tensor, h: int, w: int) -> Tensor:
+    """Return the middle h x w pixels of (B, 1, rows, columns), enlarged linearly to cover them."""
+    spacing = max(ceil(h / coarse.shape[-2]), ceil(w / coarse.shape[-1]))
+    large = F.interpolate(coarse, scale_factor=spacing, mode="bilinear", align_corners=False)
+    top, left = (large.shape[-2] - h) // 2, (large.shape[-1] - w) // 2
+    return large[..., top : top + h, left : left + w]
 
 
 def _power(h: int, w: int) -> float:
