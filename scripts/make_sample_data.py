@@ -111,7 +111,7 @@ def brain_mr(out: Path) -> Rows:
 
 def chest_xray(out: Path) -> Rows:
     """Write the chest X-rays and return their lesions, with their places in the projection."""
-    whole = thorax(numpy_generator(SEED, "x-ray patient"), XRAY, nodules=4)
+    whole = thorax(numpy_generator(SEED, "x-ray patient"), XRAY, nodules=4, arms_down=True)
     integrals = line_integrals(whole.image, XRAY.spacing[1])
     low, high = (float(v) for v in np.percentile(integrals, [2, 99.7]))
     for name, generator in (("clean", None), ("noisy", numpy_generator(SEED, "x-ray"))):

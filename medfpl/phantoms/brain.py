@@ -35,8 +35,8 @@ def brain(generator: np.random.Generator, grid: Grid, contrast: Contrast = "t1",
     canvas.paint(outside, signal["grey"] * (1 + 0.02 * noise), name="brain")
     canvas.paint(white, signal["white"] * (1 + 0.015 * noise), name="white matter")
     _middle(canvas, signal)
-    core = Blob((6, 0, 0), (34, 52, 38))
-    hole = Blob((6, 0, 0), (40, 44, 19))
+    core = Blob((6, 0, 0), (34, 60, 47))
+    hole = Blob((6, 0, 0), (60, 48, 34))  # ventricles and nuclei
     places = place(
         generator,
         lambda z, y, x: np.maximum(core(z, y, x), -hole(z, y, x)),

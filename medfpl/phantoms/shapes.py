@@ -282,12 +282,10 @@ class Canvas:
 
 
 def texture(generator: np.random.Generator, grid: Grid, length: float) -> FloatArray:
-    """Return correlated Gaussian noise of standard deviation 1, alike over about ``length`` mm.
-
-    Its mean is near 0 where the grid is many lengths wide, and anything where it is not.
-    """
+    """Return correlated Gaussian noise, mean 0 and standard deviation 1, alike over about ``length`` mm."""
     from scipy.ndimage import gaussian_filter
 
     white = generator.standard_normal(grid.shape, dtype=np.float32)
     smooth = gaussian_filter(white, [length / 2 / s for s in grid.spacing], mode="wrap")
+    smooth -= smooth.mean()
     return (smooth / smooth.std()).astype(np.float32)
