@@ -146,13 +146,14 @@ def show_preview(
 ) -> int:
     """Draw noises on one image and return the exit code."""
     from medfpl.io import read
-    from medfpl.pipeline.noise_preview import Sample, every_mode, phantom_scan, preview
+    from medfpl.pipeline.noise_preview import Sample, all_noises, every_mode, preview, sample_scan
 
     if len(files) > 1 or (files and files[0].is_dir()):
         raise UsageError("a preview is drawn on one image")
     if target.suffix.lower() != ".png":
         raise UsageError("a preview is a PNG", "medfpl noise --preview FILE.png")
-    cases = every_mode(type) if type else ()
+    if type:
+        NOISES.resolve(type)
     check_target(target, files, overwrite)
     if files:
         try:
@@ -161,8 +162,9 @@ def show_preview(
             out.error(error, str(files[0]))
             return EXIT_NOTHING_DONE
     else:
-        scan = phantom_scan(kind or "ct")
-    picture = preview(Sample.of(scan), cases, seed=seed)
+        scan = sample_scan(kind or "ct")
+    sample = Sample.of(scan)
+    picture = preview(every_mode(sample, type) if type else all_noises(sample), seed=seed)
     with atomic_target(target, overwrite=overwrite) as part:
         picture.save(part, format="PNG", optimize=True)
     out.result({"command": "noise", "version": __version__, "preview": str(target), "seed": seed})

@@ -46,7 +46,7 @@ Preview = Annotated[
     typer.Option(
         "--preview",
         metavar="FILE.png",
-        help="Draw all noises (with --type: its modes) on IN, or on a phantom, and do nothing else.",
+        help="Draw all noises (with --type: its modes) on IN, or on a sample of --kind, and do nothing else.",
     ),
 ]
 Replay = Annotated[

@@ -1,18 +1,18 @@
-"""One picture of what noises do to an image: a row of tiles a noise, weak to strong."""
+"""One picture of what noises do to images: a row of tiles a noise, weak to strong."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medfpl.errors import UsageError
+from medfpl.io import read
 from medfpl.noises import NOISES
 from medfpl.pipeline.engine import fill_invalid
 from medfpl.pipeline.noise import context_of
-from medfpl.scan import FloatArray, Kind, Scan, Source, Stored, choose_intensity
-from medfpl.seeds import numpy_generator
+from medfpl.sample import sample_path
+from medfpl.scan import FloatArray, Kind, Scan
 from medfpl.views import to_grey
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 STRENGTHS = (0.25, 0.5, 1.0)
 SIDE = 256  # px: lengths in pixels are meant for about this matrix
 GAP, TEXT = 6, 13
-PHANTOM_MM: dict[str, float] = {"ct": 1.45, "mr": 0.9}  # pixel sizes
 CT_SHOWN = (0.0, 0.75)  # -1000 to 500 HU: air, lung and soft tissue at once
+SAMPLES = {"ct": "abdomen_ct_clean.nii.gz", "xray": "chest_xray_clean.dcm", "mr": "brain_mr_clean.nii.gz"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """A slice in working units (H, W), at most SIDE on a side, and what the noises must know of it."""
 
@@ -36,119 +36,113 @@ class Sample:
     inverted: bool = False
 
     @classmethod
-    def of(cls, scan: Scan, slice_index: int | None = None) -> "Sample":
-        """Return a slice of ``scan`` (default: the middle one), shrunk by averaging where it is larger."""
+    def of(cls, scan: Scan) -> "Sample":
+        """Return the middle slice of ``scan``, shrunk by averaging where it is larger than SIDE."""
         from PIL import Image
 
-        z = len(scan.pixels) // 2 if slice_index is None else slice_index
+        z = len(scan.pixels) // 2
         valid = None if scan.valid is None else scan.valid[z : z + 1]
         image = fill_invalid(scan.intensity.to_working(scan.pixels[z : z + 1]), valid)[0]
-        factor = max(image.shape) / SIDE
-        context = context_of(scan)
+        factor, context = max(image.shape) / SIDE, context_of(scan)
         if factor > 1:
-            size = tuple(max(1, round(n / factor)) for n in reversed(image.shape))
-            image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+            height, width = (max(1, round(n / factor)) for n in image.shape)
+            image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
             context = replace(context, pixel_mm=context.pixel_mm * factor)
         return cls(np.array(image, np.float32, order="C"), context, bool(scan.meta.get("inverted", False)))
 
+    def grey(self, image: FloatArray) -> "Image":
+        """Return an image of this sample's kind as it is shown: CT from -1000 to 500 HU, others over their range."""
+        from PIL import Image
 
-def preview(
-    sample: Sample,
-    cases: Sequence[tuple[str, str | None]] = (),
-    *,
-    strengths: Sequence[float] = STRENGTHS,
-    seed: int = 0,
-) -> "Image":
-    """Return a labelled grid: the clean image, then for each (noise, mode) of ``cases`` one tile a strength.
-
-    Without ``cases`` all noises in their default modes; a mode of None is the default one for the image's kind.
-    """
-    rows = [(name, mode, *_corrupted(sample, name, mode, strengths, seed)) for name, mode in cases or _all()]
-    blocks = 1 if len(rows) <= 5 else 2
-    return _draw(sample, rows, strengths, blocks)
+        low, high = CT_SHOWN if self.context.kind == "ct" else (0.0, 1.0)
+        return Image.fromarray(to_grey(image, low, high, inverted=self.inverted))
 
 
-def every_mode(name: str) -> list[tuple[str, str | None]]:
-    """Return the cases of one noise: each of its modes."""
+@dataclass(frozen=True)
+class Case:
+    """A noise on a sample; a mode of None is the default one for the sample's kind."""
+
+    sample: Sample
+    noise: str
+    mode: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The noise and its mode, if it has several."""
+        mode = self.mode or NOISES.get(self.noise).mode_for(self.sample.context.kind)
+        return self.noise if mode == "default" else f"{self.noise} {mode}"
+
+
+def all_noises(sample: Sample) -> list[Case]:
+    """Return every noise in its default mode."""
+    return [Case(sample, name) for name in NOISES.names()]
+
+
+def every_mode(sample: Sample, name: str) -> list[Case]:
+    """Return the modes of one noise."""
     noise = NOISES.get(name)
-    return [(noise.name, mode) for mode in noise.modes]
+    return [Case(sample, noise.name, mode) for mode in noise.modes]
 
 
-def _all() -> list[tuple[str, str | None]]:
-    return [(name, None) for name in NOISES.names()]
+def sample_scan(kind: Kind) -> Scan:
+    """Return the sample data's clean image of a kind; UsageError where it has none."""
+    if kind not in SAMPLES:
+        raise UsageError(f"the sample data has no --kind {kind}", f"choose from {', '.join(SAMPLES)}, or give an image")
+    return read(sample_path() / SAMPLES[kind], kind=kind)
 
 
-def _corrupted(
-    sample: Sample, name: str, mode: str | None, strengths: Sequence[float], seed: int
-) -> tuple[str, list[FloatArray]]:
-    """Return the mode that was used and the corrupted images."""
+def preview(cases: Sequence[Case], *, strengths: Sequence[float] = STRENGTHS, seed: int = 0) -> "Image":
+    """Return a labelled grid in grey: the clean samples, then a row of tiles for each case, one a strength.
+
+    More than five cases stand in two columns.
+    """
+    samples = list(dict.fromkeys(case.sample for case in cases))
+    clean = [[(f"clean ({_what(s)})", s.grey(s.image)) for s in samples]]
+    rows = [_tiles(case, strengths, seed) for case in cases]
+    deep = len(rows) if len(rows) <= 5 else -(-len(rows) // 2)
+    blocks = [rows[:deep], rows[deep:]] if rows[deep:] else [rows]
+    return _beside([clean, *([] for _ in blocks[1:])], blocks)
+
+
+def _what(sample: Sample) -> str:
+    return "ct, -1000 to 500 HU" if sample.context.kind == "ct" else sample.context.kind
+
+
+def _tiles(case: Case, strengths: Sequence[float], seed: int) -> list[tuple[str, "Image"]]:
+    """Return a case's titled tiles; one seed for all strengths, so that they share their noise."""
     import torch
 
     from medfpl.noises.base import corrupt
 
-    noise = NOISES.get(name)
-    given: dict[str, Any] = {"mode": mode} if mode else {}
+    noise, sample = NOISES.get(case.noise), case.sample
+    given: dict[str, Any] = {"mode": case.mode} if case.mode else {}
     x = torch.from_numpy(sample.image)[None, None]
-    images = [
-        # One seed for all strengths: a sweep shares its noise.
-        corrupt(x, noise, seeds=[seed], strength=s, given=given, contexts=[sample.context])[0][0, 0].numpy()
-        for s in strengths
-    ]
-    used = mode or noise.mode_for(sample.context.kind)
-    return ("" if used == "default" else used), images
+    tiles = []
+    for i, strength in enumerate(strengths):
+        y, _ = corrupt(x, noise, seeds=[seed], strength=strength, given=given, contexts=[sample.context])
+        title = f"{case.title} {strength:g}" if i == 0 else f"{strength:g}"
+        tiles.append((title, sample.grey(y[0, 0].numpy())))
+    return tiles
 
 
-def _draw(
-    sample: Sample,
-    rows: Sequence[tuple[str, str | None, str, list[FloatArray]]],
-    strengths: Sequence[float],
-    blocks: int,
-) -> "Image":
+def _beside(heads: Sequence[list[Any]], blocks: Sequence[list[Any]]) -> "Image":
+    """Draw blocks of rows of titled tiles side by side, each block's head above it; all cells are of one size."""
     from PIL import Image, ImageDraw, ImageFont
 
-    low, high = CT_SHOWN if sample.context.kind == "ct" else (0.0, 1.0)
-    factor = max(1, SIDE // max(sample.image.shape) // 2 * 2) if max(sample.image.shape) < SIDE // 2 else 1
-    height, width = (n * factor for n in sample.image.shape)
-    cell_w, cell_h = width + GAP, height + TEXT + 2 * GAP
-    deep = -(-len(rows) // blocks)
-    block_w = len(strengths) * cell_w + 3 * GAP
-    picture = Image.new("RGB", (blocks * block_w + GAP, (deep + 1) * cell_h + GAP), "white")
+    columns = [[*head, *rows] for head, rows in zip(heads, blocks, strict=True)]
+    tiles = [tile for rows in columns for row in rows for _, tile in row]
+    cell_w = max(t.width for t in tiles) + GAP
+    cell_h = max(t.height for t in tiles) + TEXT + 2 * GAP
+    below = len(heads[0])
+    block_w = [max(len(row) for row in rows) * cell_w + 3 * GAP for rows in columns]
+    deep = below + max(len(rows) for rows in blocks)
+    picture = Image.new("L", (sum(block_w) + GAP, deep * cell_h + GAP), 255)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(TEXT)
-
-    def tile(left: int, top: int, title: str, image: FloatArray) -> None:
-        draw.text((left, top), title, fill="black", font=font)
-        grey = Image.fromarray(to_grey(image, low, high, inverted=sample.inverted))
-        picture.paste(grey.resize((width, height), Image.Resampling.NEAREST), (left, top + TEXT + GAP))
-
-    kind = sample.context.kind
-    shown = ", -1000 to 500 HU" if kind == "ct" else ""
-    tile(GAP, GAP, f"clean ({kind}{shown})", sample.image)
-    for i, (name, _, mode, images) in enumerate(rows):
-        left, top = GAP + (i // deep) * block_w, GAP + (i % deep + 1) * cell_h
-        for k, (strength, image) in enumerate(zip(strengths, images, strict=True)):
-            title = f"{name} {mode}".strip() if k == 0 else ""
-            tile(left + k * cell_w, top, f"{title} {strength:g}".strip(), image)
+    for b, rows in enumerate(columns):
+        first = 0 if heads[b] else below
+        for r, row in enumerate(rows):
+            for c, (title, tile) in enumerate(row):
+                left, top = GAP + sum(block_w[:b]) + c * cell_w, GAP + (first + r) * cell_h
+                draw.text((left, top), title, fill=0, font=font)
+                picture.paste(tile, (left, top + TEXT + GAP))
     return picture
-
-
-def phantom_scan(kind: Kind) -> Scan:
-    """Return a slice of a phantom: an abdomen (ct) or a head (mr), free of noise.
-
-    Raises:
-        UsageError: for another kind.
-    """
-    from medfpl.phantoms.abdomen import abdomen
-    from medfpl.phantoms.brain import brain
-    from medfpl.phantoms.shapes import Grid
-
-    if kind not in PHANTOM_MM:
-        raise UsageError(
-            f"there is no phantom for --kind {kind}", f"choose from {', '.join(PHANTOM_MM)}, or give an image"
-        )
-    draw = {"ct": abdomen, "mr": brain}[kind]
-    pixel = PHANTOM_MM[kind]
-    grid = Grid.around((0.0, 0.0, 0.0), (16, SIDE, SIDE), (4.0, pixel, pixel))
-    drawn = draw(numpy_generator(0, "preview", kind), grid)
-    middle = np.ascontiguousarray(drawn.image[8:9])
-    source = Source(Path(), "npy", Stored(middle), middle.shape, "")
-    return Scan(middle, choose_intensity(kind, middle), drawn.geometry, source)
