@@ -18,9 +18,8 @@ def poisson(rate: Tensor, generators: Sequence[Generator]) -> Tensor:
     """Return Poisson counts of ``rate`` (B, ...) >= 0, item i from generator i; its shape, dtype and device."""
     mean = rate.detach().to(generators[0].device)
     large = mean > LARGE_RATE
-    counts = torch.empty_like(mean)
-    for item, some, g in zip(counts, mean.clamp_max(LARGE_RATE), generators, strict=True):
-        item.copy_(torch.poisson(some, generator=g))
+    rates = mean.clamp_max(LARGE_RATE)
+    counts = torch.stack([torch.poisson(item, generator=g) for item, g in zip(rates, generators, strict=True)])
     if bool(large.any()):
         for item, some, here, g in zip(counts, mean, large, generators, strict=True):
             if bool(here.any()):

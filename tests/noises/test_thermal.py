@@ -44,3 +44,14 @@ def test_equals_noise_added_to_k_space() -> None:
     noise = image_noise(x, values, [torch.Generator().manual_seed(1)])
     k_space = torch.fft.fft2(x, norm="ortho") + torch.fft.fft2(noise, norm="ortho")
     torch.testing.assert_close(torch.fft.ifft2(k_space, norm="ortho").real, x + noise.real)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (15, 17), (9, 2), (8, 1)])
+def test_the_real_channel_is_white(size: tuple[int, int]) -> None:
+    """Each k-space power and each pixel's variance is sigma^2, also where k-space mirrors itself."""
+    many = 4000
+    x = torch.zeros(many, 1, *size, dtype=torch.float64)
+    error = noisy("thermal", x, sigma_ref=0.1)[:, 0]
+    power = torch.fft.fft2(error, norm="ortho").abs().square().mean(0) / 0.01
+    assert bool((power - 1).abs().max() < 6 * (2 / many) ** 0.5)
+    assert bool((error.var(0) / 0.01 - 1).abs().max() < 6 * (2 / many) ** 0.5)

@@ -16,16 +16,31 @@ def _at_strength(s: float, mode: str, context: Context) -> Values:
     return {"sigma_ref": 0.2 * s, "temperature": REFERENCE_K, "bandwidth": REFERENCE_HZ}
 
 
+def _sigma(like: Tensor, values: Sequence[Values]) -> Tensor:
+    sigma = [v["sigma_ref"] * sqrt(v["temperature"] / REFERENCE_K * v["bandwidth"] / REFERENCE_HZ) for v in values]
+    return torch.tensor(sigma, dtype=like.dtype, device=like.device).view(-1, 1, 1, 1, 1)
+
+
 def image_noise(like: Tensor, values: Sequence[Values], generators: Sequence[Generator]) -> Tensor:
     """Return F^-1 of the k-space noise, complex (B, 1, H, W): sd sigma in each channel (F is orthonormal)."""
-    sigma = [v["sigma_ref"] * sqrt(v["temperature"] / REFERENCE_K * v["bandwidth"] / REFERENCE_HZ) for v in values]
-    scale = torch.tensor(sigma, dtype=like.dtype, device=like.device).view(-1, 1, 1, 1, 1)
-    k_space = torch.view_as_complex(fields(generators, (*like.shape[1:], 2), like).mul_(scale))
-    return torch.fft.ifft2(k_space, norm="ortho")
+    k_space = fields(generators, (*like.shape[1:], 2), like).mul_(_sigma(like, values))
+    return torch.fft.ifft2(torch.view_as_complex(k_space), norm="ortho")
+
+
+def real_noise(like: Tensor, values: Sequence[Values], generators: Sequence[Generator]) -> Tensor:
+    """Return the real channel of such noise (B, 1, H, W) from half of k-space.
+
+    It holds what is Hermitian of the k-space noise: the mean of each coefficient and its mirror's conjugate, with half
+    the variance. Columns that mirror themselves are left to the inverse transform, which takes their Hermitian part.
+    """
+    h, w = like.shape[-2:]
+    half = fields(generators, (1, h, w // 2 + 1, 2), like).mul_(_sigma(like, values) * sqrt(0.5))
+    half[..., :: w // 2 if w % 2 == 0 else w, :].mul_(sqrt(2))
+    return torch.fft.irfft2(torch.view_as_complex(half), s=(h, w), norm="ortho")
 
 
 def _real(x: Tensor, values: Sequence[Values], generators: Sequence[Generator], contexts: Sequence[Context]) -> Tensor:
-    return x + image_noise(x, values, generators).real
+    return x + real_noise(x, values, generators)
 
 
 def _magnitude(
