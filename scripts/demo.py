@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from medfpl.sample import real_ct_path, sample_path
 
 from medfpl.cli.app import main as medfpl
 from medfpl.io import default_target, read
+from medfpl.sample import real_ct_path, sample_path
 from medfpl.scan import Scan
 
 
