@@ -10,7 +10,7 @@ DEMO := demo_out
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TEST_ARGS ?= -n 2
 
-.PHONY: help setup demo test check bench docs clean
+.PHONY: help setup demo test check bench docs calibrate-noises bench-noise clean
 
 help:
 	@echo "make setup   install medfpl and its development tools into .venv"
@@ -19,6 +19,7 @@ help:
 	@echo "make check   lint, format, types, import directions: what CI checks besides the tests"
 	@echo "make bench   measure start-up and the speed of every method"
 	@echo "make docs    write the pages that are made from the code"
+	@echo "make calibrate-noises DATA=FOLDER, make bench-noise   write docs/evidence/noise-*.md"
 	@echo "make clean   remove what these targets made, but .venv"
 
 setup: $(STAMP)
@@ -47,6 +48,23 @@ bench: setup
 
 docs: setup
 	$(BIN)/python scripts/cli_docs.py docs/cli.md
+	$(BIN)/python scripts/noise_docs.py docs/noises.md --pictures
+
+# Real images with a manifest.csv (see scripts/calibrate_noises.py).
+DATA ?= ../shared/data
+
+calibrate-noises: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate_noises.py $(DATA) docs/evidence/noise-calibration.md
+
+# TorchIO and MONAI live in an environment of their own that also sees ours, so that neither brings another torch.
+BENCH_VENV := .venv-bench
+
+bench-noise: setup
+	test -x $(BENCH_VENV)/bin/python || $(BIN)/python -m venv --without-pip $(BENCH_VENV)
+	$(BIN)/python -c 'import site, sys; print(*sys.argv[1:], *site.getsitepackages(), sep="\n")' $(CURDIR) \
+		> $$($(BENCH_VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/medfpl.pth
+	-$(BIN)/python -m pip --python $(BENCH_VENV)/bin/python install --quiet $(PIP_ARGS) --no-deps --group bench
+	$(BENCH_VENV)/bin/python scripts/bench_noises.py docs/evidence/noise-speed.md
 
 clean:
 	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -21,7 +21,7 @@ from medfpl.pipeline.noise_files import (
     record_target,
     replay_file,
 )
-from medfpl.scan import Kind
+from medfpl.scan import CT_BLACK, CT_WHITE, Kind
 
 MAX_ROWS = 24
 
@@ -104,11 +104,12 @@ def show_list(out: Output, name: str | None) -> int:
 
 
 def describe(noise: Any) -> dict[str, Any]:
-    """Return a noise's declaration as plain values; a mode's ``defaults`` are those of strength 0.5."""
+    """Return a noise's declaration as plain values; ``defaults`` are a mode's at strength 0.5, where it belongs."""
     from medfpl.noises.base import Context
 
     def defaults(mode: str) -> dict[str, Any]:
-        return dict(noise.at_strength(0.5, mode, Context()))
+        kind = noise.mode_modalities.get(mode, noise.modalities)[0]
+        return dict(noise.at_strength(0.5, mode, Context("ct", CT_BLACK, CT_WHITE) if kind == "ct" else Context(kind)))
 
     kinds = ("ct", "xray", "mr", "other")
     return {

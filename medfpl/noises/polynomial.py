@@ -23,12 +23,12 @@ def polynomial_field(coefficients: Sequence[Sequence[float]], like: Tensor) -> T
     v = torch.linspace(-1, 1, height, dtype=like.dtype, device=like.device)[:, None]
     u = torch.linspace(-1, 1, width, dtype=like.dtype, device=like.device)
     left = torch.tensor(coefficients, dtype=like.dtype, device=like.device)
-    field = torch.zeros(len(left), 1, 1, 1, dtype=like.dtype, device=like.device)
+    field = torch.zeros(len(left), 1, height, width, dtype=like.dtype, device=like.device)
     for i in range(ORDER, -1, -1):  # Horner's rule in v; each of its coefficients is a polynomial in u
         terms, left = left[:, i - ORDER - 1 :], left[:, : i - ORDER - 1]
         row = torch.zeros_like(u)
         for j in range(ORDER - i, -1, -1):
             row = row * u + terms[:, j].view(-1, 1, 1, 1)
-        field = field * v + row
-    field = field - field.mean((-2, -1), keepdim=True)
-    return field / field.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(like.dtype).tiny)
+        field.mul_(v).add_(row)
+    field.sub_(field.mean((-2, -1), keepdim=True))
+    return field.div_(field.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(like.dtype).tiny))

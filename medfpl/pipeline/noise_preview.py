@@ -97,18 +97,17 @@ def preview(cases: Sequence[Case], *, strengths: Sequence[float] = STRENGTHS, se
     More than five cases stand in two columns.
     """
     samples = list(dict.fromkeys(case.sample for case in cases))
-    clean = [[(f"clean ({_what(s)})", s.grey(s.image)) for s in samples]]
-    rows = [_tiles(case, strengths, seed) for case in cases]
+    clean = [(f"clean ({_what(s)})", s.grey(s.image)) for s in samples]
+    rows = [tiles(case, strengths, seed) for case in cases]
     deep = len(rows) if len(rows) <= 5 else -(-len(rows) // 2)
-    blocks = [rows[:deep], rows[deep:]] if rows[deep:] else [rows]
-    return _beside([clean, *([] for _ in blocks[1:])], blocks)
+    return beside([[clean, *rows[:deep]], [[], *rows[deep:]]] if rows[deep:] else [[clean, *rows]])
 
 
 def _what(sample: Sample) -> str:
     return "ct, -1000 to 500 HU" if sample.context.kind == "ct" else sample.context.kind
 
 
-def _tiles(case: Case, strengths: Sequence[float], seed: int) -> list[tuple[str, "Image"]]:
+def tiles(case: Case, strengths: Sequence[float], seed: int) -> list[tuple[str, "Image"]]:
     """Return a case's titled tiles; one seed for all strengths, so that they share their noise."""
     import torch
 
@@ -117,32 +116,28 @@ def _tiles(case: Case, strengths: Sequence[float], seed: int) -> list[tuple[str,
     noise, sample = NOISES.get(case.noise), case.sample
     given: dict[str, Any] = {"mode": case.mode} if case.mode else {}
     x = torch.from_numpy(sample.image)[None, None]
-    tiles = []
+    found = []
     for i, strength in enumerate(strengths):
         y, _ = corrupt(x, noise, seeds=[seed], strength=strength, given=given, contexts=[sample.context])
         title = f"{case.title} {strength:g}" if i == 0 else f"{strength:g}"
-        tiles.append((title, sample.grey(y[0, 0].numpy())))
-    return tiles
+        found.append((title, sample.grey(y[0, 0].numpy())))
+    return found
 
 
-def _beside(heads: Sequence[list[Any]], blocks: Sequence[list[Any]]) -> "Image":
-    """Draw blocks of rows of titled tiles side by side, each block's head above it; all cells are of one size."""
+def beside(blocks: Sequence[Sequence[Sequence[tuple[str, "Image"]]]]) -> "Image":
+    """Draw blocks of rows of titled tiles side by side; all cells are of one size, and a row may be empty."""
     from PIL import Image, ImageDraw, ImageFont
 
-    columns = [[*head, *rows] for head, rows in zip(heads, blocks, strict=True)]
-    tiles = [tile for rows in columns for row in rows for _, tile in row]
-    cell_w = max(t.width for t in tiles) + GAP
-    cell_h = max(t.height for t in tiles) + TEXT + 2 * GAP
-    below = len(heads[0])
-    block_w = [max(len(row) for row in rows) * cell_w + 3 * GAP for rows in columns]
-    deep = below + max(len(rows) for rows in blocks)
-    picture = Image.new("L", (sum(block_w) + GAP, deep * cell_h + GAP), 255)
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(TEXT)
-    for b, rows in enumerate(columns):
-        first = 0 if heads[b] else below
+    pictures = [tile for rows in blocks for row in rows for _, tile in row]
+    cell_w = max(t.width for t in pictures) + GAP
+    cell_h = max(t.height for t in pictures) + TEXT + 2 * GAP
+    widths = [max(map(len, rows)) * cell_w + 3 * GAP for rows in blocks]
+    whole = Image.new("L", (sum(widths) - GAP, max(map(len, blocks)) * cell_h + GAP), 255)
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(TEXT)
+    for b, rows in enumerate(blocks):
         for r, row in enumerate(rows):
             for c, (title, tile) in enumerate(row):
-                left, top = GAP + sum(block_w[:b]) + c * cell_w, GAP + (first + r) * cell_h
+                left, top = GAP + sum(widths[:b]) + c * cell_w, GAP + r * cell_h
                 draw.text((left, top), title, fill=0, font=font)
-                picture.paste(tile, (left, top + TEXT + GAP))
-    return picture
+                whole.paste(tile, (left, top + TEXT + GAP))
+    return whole
