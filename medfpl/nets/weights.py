@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medfpl.errors import BadInput, MedfplError, UsageError
-from medfpl.io.atomic import atomic_target
 
 if TYPE_CHECKING:
     from medfpl.nets.unet import UNet, UNetConfig
@@ -210,6 +209,8 @@ def write_model(card: ModelCard, data: bytes, card_path: Path, *, overwrite: boo
 
     TargetExists if either is there and not to be overwritten.
     """
+    from medfpl.io.atomic import atomic_target
+
     # Weights first: a card never names weights that are not there yet.
     with atomic_target(card_path, overwrite=overwrite) as card_part:
         card_part.write_text(json.dumps(card.to_json(), indent=2) + "\n", "utf-8")
