@@ -13,6 +13,7 @@ _PUBLIC = {
     "write": "medfpl.io",
     "denoise": "medfpl.pipeline",
     "noise": "medfpl.pipeline.noise",
+    "train": "medfpl.training.run",
     "Scan": "medfpl.scan",
     "Intensity": "medfpl.scan",
     "Geometry": "medfpl.scan",

@@ -53,6 +53,12 @@ class Output:
         if self.as_json:
             sys.stdout.write(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
 
+    def event(self, data: Any) -> None:
+        """Print ``data`` as one line of JSON on stdout, in JSON mode only, at once."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(_finite(data), allow_nan=False) + "\n")
+            sys.stdout.flush()
+
     def text(self, text: str = "") -> None:
         """Print a line of the result on stdout (human mode only)."""
         if not (self.quiet or self.as_json):
@@ -91,6 +97,21 @@ class Output:
             self._bar = bar.console
             try:
                 yield lambda done: bar.update(task, completed=done)
+            finally:
+                self._bar = None
+
+    @contextmanager
+    def live(self) -> Iterator[Callable[[Any], None] | None]:
+        """Yield a function that shows what it is given on stderr in place of the last; None off a terminal."""
+        if self.quiet or self.as_json or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.live import Live
+
+        with Live(console=_console(sys.stderr), refresh_per_second=4) as live:
+            self._bar = live.console
+            try:
+                yield live.update
             finally:
                 self._bar = None
 

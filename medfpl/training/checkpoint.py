@@ -110,12 +110,12 @@ def check_same(state: Mapping[str, Any], config: TrainConfig, inputs: Mapping[st
     for name, value in _flat(config).items():
         if name not in CHANGEABLE and before.get(name) != value:
             raise UsageError(
-                f"the run was begun with {name}={before.get(name)}, not {value}",
+                f"the {config.stage} training was begun with {name}={before.get(name)}, not {value}",
                 "resume with the settings it was begun with, or choose another run folder",
             )
     for name, value in state.get("inputs", {}).items():
         if inputs.get(name, value) != value:
-            raise UsageError(f"the run was begun with another {name}", "choose another run folder")
+            raise UsageError(f"the {config.stage} training was begun with another {name}", "choose another run folder")
 
 
 def _flat(config: BaseModel, prefix: str = "") -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medfpl.errors import UsageError
+from medfpl.noises import NOISES
 from medfpl.scan import Kind
 
+CONFIG = "config.toml"  # in a run's folder
 # In the order in which "all" trains them.
 Stage = Literal["restoration", "denoiser"]
 STAGES: tuple[Stage, ...] = ("restoration", "denoiser")
@@ -61,7 +63,7 @@ class FplConfig(_Part):
 class RunFplConfig(FplConfig):
     """The same for a whole run, where the loss is on unless it is switched off."""
 
-    weight: float = Field(default=0.01, ge=0, description="of the feature preserving loss; 0: none")
+    weight: float = Field(default=0.5, ge=0, description="of the feature preserving loss; 0: none")
 
 
 class SmallNetConfig(NetConfig):
@@ -157,9 +159,20 @@ def load_config(path: Path | None = None, changes: Mapping[str, Any] | None = No
     return _load(TrainConfig, path, changes)
 
 
-def load_run_config(path: Path | None = None, changes: Mapping[str, Any] | None = None) -> RunConfig:
-    """Return a whole run's configuration, as ``load_config`` does."""
-    return _load(RunConfig, path, changes)
+def read_config(folder: Path | None, config: str | Path | RunConfig | None, changes: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of a run in ``folder``, checked as far as it can be without its images.
+
+    Raises:
+        UsageError: naming the setting that will not do.
+    """
+    if isinstance(config, RunConfig):
+        chosen = _load(RunConfig, None, {**config.model_dump(), **changes})
+    else:
+        own = folder / CONFIG if folder and (folder / CONFIG).is_file() else None
+        chosen = _load(RunConfig, Path(config) if config else own, changes)
+    for name in chosen.data.noises:
+        NOISES.resolve(name)
+    return chosen
 
 
 def _load(model: type[Model], path: Path | None, changes: Mapping[str, Any] | None) -> Model:

@@ -1,6 +1,7 @@
 """What a run writes while it goes: log.csv, TensorBoard events and the picture of the curves."""
 
 import csv
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from medfpl.training.validate import METRICS
 
 FIELDS = ("stage", "event", "step", "seconds", "noise", *METRICS, *COLUMNS, "rate", "images_per_s")
 Row = dict[str, str]
+DRAW_EVERY = 60.0
 
 
 class RunLog:
@@ -20,10 +22,11 @@ class RunLog:
     def __init__(self, folder: Path, stage: str) -> None:
         self._path, self._folder, self._stage = folder / "log.csv", folder, stage
         self._begun = False
+        self._drawn = time.monotonic()
         self._board: Any = None
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Add what an event says. A validation also draws the curves again."""
+        """Add what an event says. A validation also draws the curves again, if the last picture is old."""
         if event["event"] not in ("step", "validation"):
             return
         if not self._begun:
@@ -31,7 +34,7 @@ class RunLog:
         with self._path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, FIELDS).writerows(self._rows(event))
         self._to_board(event)
-        if event["event"] == "validation":
+        if event["event"] == "validation" and time.monotonic() - self._drawn > DRAW_EVERY:
             self.draw()
 
     def draw(self) -> None:
@@ -42,6 +45,7 @@ class RunLog:
         if rows:
             with atomic_target(self._folder / "curves.png", overwrite=True) as part:
                 draw_curves(rows, part)
+        self._drawn = time.monotonic()
 
     def close(self) -> None:
         """End the TensorBoard events."""

@@ -31,7 +31,6 @@ class Step:
     ) -> None:
         self._fabric, self._net, self._optimizer, self._config = fabric, net, optimizer, config
         self._feature = feature
-        self._parameters = [p for p in network.parameters() if p.requires_grad]
         now, mean = network.state_dict(), ema.state_dict()
         floats = [k for k, v in now.items() if v.is_floating_point()]
         self._now, self._mean = [now[k] for k in floats], [mean[k] for k in floats]
@@ -47,10 +46,10 @@ class Step:
         norms = torch.full((2,), torch.nan, device=fabric.device)
         for k, part in enumerate(batch.parts(config.accumulate)):
             with fabric.no_backward_sync(self._net, enabled=k + 1 < config.accumulate):
-                residual, feature = self._terms(part)
+                denoised, residual, feature = self._terms(part)
                 loss = residual if feature is None else residual + config.fpl.weight * feature
                 if measure and k == 0 and feature is not None:
-                    norms = torch.stack([*self._norms(residual, feature)])
+                    norms = torch.stack([*_norms(denoised, residual, config.fpl.weight * feature)])
                 fabric.backward(loss / config.accumulate)
             lost = residual.detach() if feature is None else feature.detach()
             sums += torch.stack([loss.detach(), residual.detach(), lost]).float() / config.accumulate
@@ -63,29 +62,32 @@ class Step:
         self._average(min(config.ema, (1 + step) / (10 + step)))
         return torch.cat([sums, norm.detach().float().view(1), norms])
 
-    def _terms(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def _terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the network's image and what it costs."""
         originals = self._fabric.to_device(batch.clean).contiguous(memory_format=torch.channels_last)
         clean = originals.repeat_interleave(batch.copies, 0) if batch.copies > 1 else originals
         if self._config.stage == "restoration":
-            return residual_loss(self._net(clean), clean, self._config.loss), None
+            restored = self._net(clean)
+            return restored, residual_loss(restored, clean, self._config.loss), None
         noisy = self._fabric.to_device(batch.noisy).contiguous(memory_format=torch.channels_last)
         denoised = noisy - self._net(noisy)
         residual = residual_loss(denoised, clean, self._config.loss)
         if self._feature is None:
-            return residual, None
+            return denoised, residual, None
         with self._fabric.autocast():
             maps = self._feature.clean_map(originals)
             maps = maps.repeat_interleave(batch.copies, 0) if batch.copies > 1 else maps
-            return residual, self._feature(denoised, maps)
-
-    def _norms(self, *terms: Tensor) -> Iterator[Tensor]:
-        """Yield the norm of each term's gradient with respect to the weights; a backward pass each."""
-        for term in terms:
-            gradients = torch.autograd.grad(term, self._parameters, retain_graph=True)
-            yield torch.nn.utils.get_total_norm(gradients).float()
+            return denoised, residual, self._feature(denoised, maps)
 
     @torch.no_grad()
     def _average(self, keep: float) -> None:
         torch._foreach_lerp_(self._mean, self._now, 1 - keep)
         for mean, now in self._counts:
             mean.copy_(now)
+
+
+def _norms(denoised: Tensor, *terms: Tensor) -> Iterator[Tensor]:
+    """Yield how hard each term pulls at the denoised image; costs a backward pass through the explained network."""
+    for term in terms:
+        (gradient,) = torch.autograd.grad(term, denoised, retain_graph=True)
+        yield gradient.float().norm()

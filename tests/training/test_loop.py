@@ -1,46 +1,108 @@
+import dataclasses
 import math
 
 import pytest
 import torch
-from lightning_fabric import Fabric
+from training_tools import SMALL, run, small_restoration, state
 
 from medfpl.errors import BadInput, MedfplError, UsageError
 from medfpl.training.checkpoint import Progress, load_checkpoint
 from medfpl.training.config import TrainConfig, load_config
-from medfpl.training.loop import rate_at, train
+from medfpl.training.loop import rate_at
 from medfpl.training.losses import FLOOR, residual_loss
-from medfpl.training.validate import psnr
+from medfpl.training.metrics import psnr
+from medfpl.training.validate import build_validation, validate
 
-SMALL = {
-    "net.width": 4, "net.depth": 2, "data.frame": 40, "data.patch": 32, "data.batch": 4, "data.workers": 0,
-    "data.noises": ["gaussian"], "warmup": 2, "validation_images": 2, "validate_every": 1000, "save_every": 1000,
-    "log_every": 1,
-}  # fmt: skip
-
-
-def run(store, folder, resume=False, report=lambda row: None, **changes):
-    folder.mkdir(exist_ok=True)
-    config = load_config(None, {**SMALL, **changes})
-    return train(Fabric(accelerator="cpu", devices=1), store, config, folder, resume=resume, report=report)
+VARIANTS = {
+    "plain": {},
+    "parts": {"accumulate": 2, "data.copies": 2, "ema": 0.9, "net.norm": "batch"},
+    "feature": {"fpl.weight": 0.5, "fpl.norms_every": 2, "data.copies": 2, "save_every": 2, "data.workers": 1},
+}
 
 
-def state(result):
-    return torch.cat([v.flatten() for v in result.net.state_dict().values()])
-
-
-def test_stopping_and_going_on_is_the_same_trajectory(tiny_store, tmp_path):
-    straight = run(tiny_store, tmp_path / "a", steps=8)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stopping_and_going_on_is_the_same_trajectory(tiny_store, tmp_path, variant):
+    changes = {**VARIANTS[variant], "steps": 8, "validate_every": 3}
+    explained = small_restoration("batch")
+    rows = []
+    straight = run(tiny_store, tmp_path / "a", report=rows.append, explained=explained, **changes)
 
     def interrupt(row):
         if row["event"] == "step" and row["step"] == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_store, tmp_path / "b", report=interrupt, steps=8)
+        run(tiny_store, tmp_path / "b", report=interrupt, explained=explained, **changes)
     assert load_checkpoint(tmp_path / "b" / "denoiser.ckpt")["progress"]["step"] == 3
-    resumed = run(tiny_store, tmp_path / "b", resume=True, steps=8)
+    again = []
+    resumed = run(tiny_store, tmp_path / "b", resume=True, report=again.append, explained=explained, **changes)
     assert resumed.progress.step == 8
-    assert torch.equal(state(resumed), state(straight))
+    assert torch.equal(state(resumed.net), state(straight.net))
+    assert resumed.table == straight.table
+
+    def losses(rows):
+        return {r["step"]: r["loss"] for r in rows if r["event"] == "step" and r["step"] > 3}
+
+    assert losses(again) == losses(rows)
+    # The validation that was due when it stopped is made up for.
+    assert [r["step"] for r in again if r["event"] == "validation"] == [3, 6, 8]
+
+
+def test_the_budget_may_change_on_the_way(tiny_store, tmp_path):
+    run(tiny_store, tmp_path, steps=2)
+    assert run(tiny_store, tmp_path, resume=True, steps=5, log_every=2).progress.step == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"learning_rate": 1.0}, "learning_rate=0.0005, not 1.0"), ({"data.copies": 2}, "data.copies=1, not 2")],
+)
+def test_other_settings_may_not(tiny_store, tmp_path, changes, reason):
+    run(tiny_store, tmp_path, steps=2)
+    with pytest.raises(UsageError, match=f"begun with {reason}"):
+        run(tiny_store, tmp_path, resume=True, steps=4, **changes)
+
+
+def test_nor_may_the_images_or_the_explained_network(tiny_store, tmp_path):
+    changes = {"steps": 2, "fpl.weight": 1.0}
+    run(tiny_store, tmp_path, explained=small_restoration(), **changes)
+    fewer = dataclasses.replace(tiny_store, items=tiny_store.items[:-1])
+    with pytest.raises(UsageError, match="another store"):
+        run(fewer, tmp_path, resume=True, explained=small_restoration(), **changes)
+    with pytest.raises(UsageError, match="another explained network"):
+        run(tiny_store, tmp_path, resume=True, explained=small_restoration("batch"), **changes)
+
+
+def test_a_checkpoint_from_before_a_setting_was_there_loads(tiny_store, tmp_path):
+    run(tiny_store, tmp_path, steps=2)
+    old = load_checkpoint(tmp_path / "denoiser.ckpt")
+    for name in ("fpl", "accumulate", "log_every"):
+        del old["config"][name]
+    old = {k: v for k, v in old.items() if k in ("net", "ema", "optimizer", "progress", "config")}
+    del old["progress"]["validated"]
+    torch.save(old, tmp_path / "denoiser.ckpt")
+    assert run(tiny_store, tmp_path, resume=True, steps=4).progress.step == 4
+
+
+def test_the_best_weights_are_the_result(tiny_store, tmp_path):
+    found = []
+
+    def keep(row):
+        if row["event"] == "validation":
+            found.append((row["table"]["mean"]["psnr"], row["step"]))
+
+    # Without averaging, a rate that grows out of hand makes the last weights worse than earlier ones.
+    changes = {"steps": 12, "ema": 0, "learning_rate": 0.3, "warmup": 12, "decay": 0, "validate_every": 2}
+    result = run(tiny_store, tmp_path, report=keep, **changes)
+    assert (result.table["mean"]["psnr"], result.best_step) == max(found)
+    assert result.best_step < 12
+    again = validate(
+        result.net,
+        build_validation(tiny_store, load_config(None, SMALL).data, 2, 0),
+        torch.device("cpu"),
+        residual=True,
+    )
+    assert again.table() == result.table
 
 
 @pytest.mark.parametrize(("stage", "gain"), [("denoiser", 0.7), ("restoration", None)])
@@ -70,8 +132,12 @@ def test_the_losses_are_their_definitions():
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tiny_store, tmp_path):
-    with pytest.raises(MedfplError, match="not finite at step"):
-        run(tiny_store, tmp_path / "nan", steps=50, learning_rate=1e30, clip=1e30, loss="mse", warmup=0)
+    changes = {"steps": 50, "learning_rate": 1e30, "clip": 1e30, "loss": "mse", "warmup": 0, "save_every": 1}
+    with pytest.raises(MedfplError, match="not finite at step 2"):
+        run(tiny_store, tmp_path / "nan", log_every=10, **changes)
+    kept = load_checkpoint(tmp_path / "nan" / "denoiser.ckpt")
+    assert kept["progress"]["step"] == 1
+    assert all(v.isfinite().all() for v in kept["net"].values())
 
 
 def test_a_budget_of_minutes_ends_the_run(tiny_store, tmp_path):

@@ -1,0 +1,191 @@
+"""A whole run from Python, with the same results as the command line: ``medfpl.train(store, folder, steps=1000)``."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medfpl.errors import MedfplError, TargetExists, UsageError
+from medfpl.io.atomic import atomic_target
+from medfpl.nets.weights import CARD_NAME, Model, find_model, load_unet, read_model, save_unet
+from medfpl.store.store import Store, open_store
+from medfpl.training.card import describe_model
+from medfpl.training.checkpoint import check_same
+from medfpl.training.config import CONFIG, RunConfig, Stage, read_config
+from medfpl.training.engines import Engine, build_fabric, choose_engine, end_children
+from medfpl.training.log import RunLog
+from medfpl.training.loop import Report
+from medfpl.training.loop import train as train_one
+from medfpl.training.toml import to_toml
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def only_warn(event: Mapping[str, Any]) -> None:
+    """Turn the events that are warnings into Python's, and leave the rest."""
+    if event["event"] == "warning":
+        warnings.warn(event["message"], stacklevel=2)
+
+
+def train(
+    data: str | Path,
+    folder: str | Path,
+    *,
+    config: str | Path | RunConfig | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    devices: int | None = None,
+    nodes: int | None = None,
+    precision: str = "auto",
+    report: Report = only_warn,
+    **named: Any,
+) -> list[Model]:
+    """Train networks on a store's images and return them as models, in the order they were trained.
+
+    Args:
+        data: the store, as ``medfpl prepare`` makes it.
+        folder: gets ``restoration/`` and ``denoiser/`` (weights and card), checkpoints, log.csv, curves.png and
+            config.toml. ``medfpl denoise --model FOLDER`` uses it. Shared by all processes.
+        config: a TOML file or a configuration; by default the folder's own config.toml, if there is one.
+        settings: changes by dotted names, as ``{"net.width": 16, "fpl.weight": 0.02}``; ``named`` are the same for
+            names without a dot, as ``steps=1000``.
+        resume: go on with what the folder holds, to the same weights as a run that was never stopped.
+        device: "auto", "cpu", "cuda", ...
+        devices: processes on each machine, one a GPU; ``nodes`` machines. torchrun and Slurm say both themselves.
+        precision: "32", "bf16", "16", or "auto".
+        report: is called on the first process with flat events: "run", "warning", "stage", "step", "validation",
+            "model".
+
+    Raises:
+        MedfplError: for a store, setting, device or folder that will not do, or a training that fails.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once all is saved.
+    """
+    folder = Path(folder)
+    chosen = read_config(folder, config, {**(settings or {}), **named})
+    store = open_store(Path(data))
+    engine = choose_engine(device, devices=devices, nodes=nodes, precision=precision)
+    if _first():
+        check_folder(folder, chosen, resume=resume)
+    fabric = build_fabric(engine)
+    fabric.launch()
+    told: Report = report if fabric.is_global_zero else lambda event: None
+    try:
+        return _run(fabric, engine, store, chosen, folder, resume, told)
+    except BaseException:
+        end_children(fabric)
+        raise
+
+
+def check_folder(folder: Path, config: RunConfig, *, resume: bool) -> None:
+    """Refuse a folder that holds something else, or this training already, or ``resume`` of one with other settings.
+
+    Raises:
+        TargetExists: if so.
+        UsageError: if the run has no budget, or naming the setting that differs.
+    """
+    if config.steps is None and config.minutes is None:
+        raise UsageError("a run needs a budget", "give --steps or --minutes")
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / CONFIG).is_file():
+        raise TargetExists("the run folder holds something else", "choose another folder")
+    begun = [s for s in config.stages() if (folder / f"{s}.ckpt").exists() or (folder / s / CARD_NAME).exists()]
+    if begun and not resume:
+        raise TargetExists(f"the run folder holds a {begun[0]} training", "go on with --resume, or choose another")
+    before = read_config(folder, None, {})
+    for stage in begun:
+        check_same({"config": before.for_stage(stage).model_dump()}, config.for_stage(stage), {})
+
+
+def advice(config: RunConfig) -> list[str]:
+    """Return what a user should know of a configuration that is allowed but hardly meant."""
+    found = []
+    if "denoiser" in config.stages() and config.fpl.weight and (config.fpl.scalar, config.fpl.gate) == ("sum", "relu"):
+        found.append(
+            "fpl.scalar=sum with fpl.gate=relu has no gradient: the feature preserving loss is measured "
+            "and teaches nothing (use scalar=energy or gate=smooth)"
+        )
+    return found
+
+
+def _first() -> bool:
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    return not getattr(rank_zero_only, "rank", 0)
+
+
+def _run(
+    fabric: "Fabric", engine: Engine, store: Store, config: RunConfig, folder: Path, resume: bool, report: Report
+) -> list[Model]:
+    stages = config.stages()
+    if fabric.is_global_zero:
+        with atomic_target(folder / CONFIG, overwrite=True) as part:
+            part.write_text(to_toml(config), "utf-8")
+    report({"event": "run", "engine": engine.describe(), "stages": [*stages], "config": config.model_dump()})
+    for message in advice(config):
+        report({"event": "warning", "message": message})
+    fabric.barrier()
+    models = []
+    for stage in stages:
+        done = folder / stage / CARD_NAME
+        if stage != stages[-1] and done.is_file():  # only a resumed run finds it, and the next one needs it as it is
+            models.append(read_model(done))
+            continue
+        models.append(_train_stage(fabric, engine, store, config, stage, folder, resume, report))
+        fabric.barrier()
+    return models
+
+
+def _train_stage(
+    fabric: "Fabric",
+    engine: Engine,
+    store: Store,
+    run: RunConfig,
+    stage: Stage,
+    folder: Path,
+    resume: bool,
+    report: Report,
+) -> Model:
+    config = run.for_stage(stage)
+    facts: dict[str, Any] = {
+        "device": engine.device.partition(":")[0],
+        "processes": fabric.world_size,
+        "precision": engine.precision,
+    }
+    explained = None
+    if config.fpl.weight:
+        model = _explained_model(config.fpl.network, folder)
+        explained = load_unet(model)
+        facts["explained_network"] = {"name": model.card.name, "sha256": model.card.sha256}
+    log = RunLog(folder, stage)
+
+    def tell(event: dict[str, Any]) -> None:
+        told = {"stage": stage, **event}
+        log.write(told)
+        report(told)
+
+    report({"event": "stage", "stage": stage, "steps": config.steps, "minutes": config.minutes})
+    try:
+        result = train_one(fabric, store, config, folder, resume=resume, report=tell, explained=explained)
+    finally:
+        if fabric.is_global_zero:
+            log.draw()
+        log.close()
+    if fabric.is_global_zero:
+        card = describe_model(run, config, store, result, name=folder.resolve().name, facts=facts)
+        save_unet(result.net, folder / stage, card)
+        report({"event": "model", "stage": stage, "folder": str(folder / stage), "table": result.table})
+    fabric.barrier()
+    return read_model(folder / stage / CARD_NAME)
+
+
+def _explained_model(network: str, folder: Path) -> Model:
+    try:
+        return find_model(network or folder / "restoration", "restoration")
+    except MedfplError as error:
+        raise UsageError(
+            "the feature preserving loss needs a restoration network" + (f": {error.message}" if network else ""),
+            "train it with --stage all, or name one with --set fpl.network=RUN",
+        ) from error
