@@ -36,8 +36,8 @@ strength.
 
 **The record** `NAME.noise.json` beside an output holds the noise, its parameters, everything that was drawn, one seed a
 slice, the source's hash and the versions. `medfpl noise IN -o OUT --replay NAME.noise.json` makes the same file
-again, bit for bit with the same versions on the same kind of processor, and says so where it did not. It holds no path
-and nothing about a patient.
+again, bit for bit with the same versions, processor and number of threads, and says so where it did not. It holds no
+path and nothing about a patient.
 
 **Volumes.** Every slice has a noise field of its own. What belongs to the patient or the scanner (a motion, a field
 map, a metal source) is drawn once for a volume, and once for a DICOM series in single files.

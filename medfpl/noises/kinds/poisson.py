@@ -112,12 +112,13 @@ def _sd_series(mu: Tensor, rays: Tensor, electronic: Tensor) -> Tensor:
     angles, spacing = ct.half_turn(ANGLES), 2 * ct.coarse(mu.shape)
     sd = line_variance(ct.project(mu, angles, spacing), rays, electronic).sqrt()
     grid = [ceil(n / spacing) for n in mu.shape[-2:]]
-    seen = [
-        ct.smear(sd[:, k], ct.bin_positions(grid, theta, sd.shape[-1], 1, mu))[:, 0] for k, theta in enumerate(angles)
-    ]
-    series = torch.stack(_series(torch.tensor(angles, dtype=mu.dtype, device=mu.device)))
+    series = torch.stack(_series(torch.tensor(angles, dtype=mu.dtype, device=mu.device))) / ANGLES
     series[1:] *= 2
-    return torch.einsum("bkhw,tk->bthw", torch.stack(seen, 1), series / ANGLES)
+    terms = mu.new_zeros(len(mu), len(series), *grid)
+    for k, theta in enumerate(angles):  # not a matrix product, whose rounding depends on the batch
+        seen = ct.smear(sd[:, k], ct.bin_positions(grid, theta, sd.shape[-1], 1, mu))
+        terms.addcmul_(seen, series[:, k].view(-1, 1, 1))
+    return terms
 
 
 def _enlarged(coarse: Tensor, h: int, w: int) -> Tensor:
