@@ -79,6 +79,7 @@ class Noise:
     ``apply(x, values, generators, context)`` returns the corrupted batch: ``values`` and ``generators`` hold one
     entry an item, and only drawn fields (one number a pixel or line) come from the generators. It keeps shape,
     dtype and device, does not modify ``x``, and has no Python loop over images but for drawing their fields.
+    ``survey(slice, values)`` adds what only pixels tell (an object's extent), so that a volume's slices agree on it.
     ``per_volume`` is True where the slices of one volume share the drawn scalars.
     ``needs_nonnegative`` is True for magnitude models, or names the modes that are; ``corrupt`` clamps negative
     input and says so.
@@ -100,6 +101,7 @@ class Noise:
     needs_nonnegative: bool | tuple[str, ...] = False
     differentiable: bool = True
     mode_modalities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    survey: Callable[[Tensor, Values], Values] | None = None
 
     def mode_for(self, kind: str) -> str:
         """Return the mode that is the default for images of ``kind``."""
@@ -183,13 +185,16 @@ def corrupt(
     given: Mapping[str, Any] | None = None,
     contexts: Sequence[Context] | None = None,
     scalar_seeds: Sequence[int] | None = None,
+    standing: Tensor | None = None,
     noise_device: str = "cpu",
 ) -> tuple[Tensor, list[Record]]:
     """Return a corrupted copy of ``x`` (B, 1, H, W) and one record an item.
 
     ``seeds`` are one an item: an item's noise depends on its own seed only, not on its batch. ``scalar_seeds``
     (default: ``seeds``) draw the scalar parameters; slices of one volume share theirs where
-    ``noise.per_volume``. Strength 0 without physical parameters in ``given`` returns the item bit for bit.
+    ``noise.per_volume``. ``standing`` (1, 1, H, W) is the slice that stands for the volume of all items: what only
+    pixels tell is read from it (``noise.survey``), not from each slice. Strength 0 without physical parameters in
+    ``given`` returns the item bit for bit.
 
     Raises:
         MedfplError: for NaN or Inf, an empty batch or a shape other than (B, 1, H, W).
@@ -208,6 +213,8 @@ def corrupt(
         mode, chosen = settings_for(noise, strengths[i], given or {}, contexts[i])
         scalars = torch.Generator().manual_seed((scalar_seeds or seeds)[i])
         drawn = noise.draw(scalars, (x.shape[-2], x.shape[-1]), {"mode": mode, **chosen}, contexts[i])
+        if standing is not None and noise.survey is not None:
+            drawn = noise.survey(standing, drawn)
         values.append(drawn)
         records.append(
             _record(noise, x[i], None if explicit else strengths[i], drawn, seeds[i], contexts[i], noise_device)

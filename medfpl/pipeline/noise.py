@@ -64,10 +64,14 @@ class Noisy:
 
 @dataclass(frozen=True)
 class Place:
-    """Which volume a scan's slices belong to, and the number of its first slice in it."""
+    """Which volume a scan's slices belong to, and the number of its first slice in it.
+
+    ``standing`` is the scan whose middle slice stands for the volume where its slices must agree; None: this scan.
+    """
 
     volume: str
     first: int = 0
+    standing: Scan | None = None
 
 
 def add_noise(scan: Scan, recipe: NoiseRecipe, place: Place | None = None) -> Noisy:
@@ -86,6 +90,7 @@ def add_noise(scan: Scan, recipe: NoiseRecipe, place: Place | None = None) -> No
     numbers = range(place.first, place.first + len(scan.pixels))
     seeds = [stable_seed(recipe.seed, place.volume, "slice", number) for number in numbers]
     shared = stable_seed(recipe.seed, place.volume, "volume")
+    standing = _standing_slice(place.standing or scan, scan.intensity) if noise.survey else None
 
     def make(x: Any, part: slice) -> tuple[Any, list["Record"]]:
         return corrupt(
@@ -96,6 +101,7 @@ def add_noise(scan: Scan, recipe: NoiseRecipe, place: Place | None = None) -> No
             strength=recipe.strength,
             given=recipe.settings,
             contexts=[context] * len(x),
+            standing=standing,
         )
 
     result, records = _in_batches(scan, make)
@@ -147,6 +153,14 @@ def replay_noise(scan: Scan, record: Mapping[str, Any]) -> Noisy:
             "it is not bit for bit the recorded result: other versions, another processor or a changed record"
         )
     return Noisy(result, again)
+
+
+def _standing_slice(scan: Scan, intensity: Intensity) -> Any:
+    import torch
+
+    middle = slice(len(scan.pixels) // 2, len(scan.pixels) // 2 + 1)
+    valid = None if scan.valid is None else scan.valid[middle]
+    return torch.from_numpy(fill_invalid(intensity.to_working(scan.pixels[middle]), valid)).unsqueeze(1)
 
 
 def context_of(scan: Scan) -> "Context":

@@ -58,6 +58,7 @@ class Volumes:
         self._files, self._wishes = files, wishes
         self._series: dict[Path, tuple[tuple[Path, ...], int]] | None = None
         self._names: dict[Path, str] = {}
+        self._middle: tuple[Path, Scan] | None = None
 
     def place(self, scan: Scan) -> Place:
         """Return the place of a scan that was read from one of the files."""
@@ -65,7 +66,7 @@ class Volumes:
         if scan.source.format != "dicom" or len(scan.pixels) > 1 or len(self._files) == 1:
             return Place(own)
         paths, number = self._grouped().get(path, ((path,), 0))
-        return Place(own if paths[0] == path else self._name(paths), number)
+        return Place(own if paths[0] == path else self._name(paths), number, self._standing(paths))
 
     def _grouped(self) -> dict[Path, tuple[tuple[Path, ...], int]]:
         if self._series is None:
@@ -73,6 +74,13 @@ class Volumes:
             grouped = group_series(dicom, allow_burned_in=self._wishes.allow_burned_in)
             self._series = {p: (s.paths, i) for s in grouped for i, p in enumerate(s.paths)}
         return self._series
+
+    def _standing(self, paths: tuple[Path, ...]) -> Scan:
+        # The last series alone: the files of a series come one after the other.
+        if self._middle is None or self._middle[0] != paths[0]:
+            order = paths[len(paths) // 2 :] + paths[: len(paths) // 2]
+            self._middle = (paths[0], _first_readable(order, self._wishes))
+        return self._middle[1]
 
     def _name(self, paths: tuple[Path, ...]) -> str:
         if paths[0] not in self._names:

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from noise_checks import noisy, phantom
 from torch import Tensor
 
+import medfpl
+from medfpl.noises import NOISES, corrupt
 from medfpl.noises.kinds.wrap_around import fold, object_rows
 
 
@@ -116,3 +119,20 @@ def test_more_strength_is_a_smaller_field_of_view() -> None:
     rows = [int((wrap(x, strength=s)[0, 0, :, 0] > 0).sum()) for s in (0.05, 0.2, 0.5, 1.0)]
     assert rows == [114, 100, 80, 60]
     assert all(a > b for a, b in pairwise(rows))
+
+
+def test_the_slices_of_a_volume_share_one_field_of_view():
+    """A small slice at the end of a volume folds as the scan's field of view says, not as its own size does."""
+    volume = np.zeros((5, 64, 48), np.float32)
+    for z, reach in enumerate((6, 18, 26, 18, 6)):
+        volume[z, 32 - reach : 32 + reach, 8:40] = 100.0
+    noisy = medfpl.noise(volume, "wrap-around", kind="mr", strength=0.5)
+    # The middle slice is 52 rows high: 35 are the field of view. What fits into it is not folded.
+    assert np.abs(noisy[0] - volume[0]).max() < 1e-3
+    assert np.abs(noisy[2] - volume[2]).max() > 50
+    rows = np.nonzero(noisy[2].sum(1) > 1)[0]
+    assert len(rows) == 35
+    x = torch.from_numpy(volume[:, None] / 100)
+    _, records = corrupt(x, NOISES.get("wrap-around"), seeds=range(5), standing=x[2:3])
+    assert {r.values["fov_rows"] for r in records} == {35}
+    assert len({r.values["fov_start"] for r in records}) == 1

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from medfpl.noises.axes import PHASE_AXIS, oriented
+from medfpl.noises.axes import PHASE_AXIS, oriented, swapped
 from medfpl.noises.base import Context, Noise, Parameter, Values, by_mode, column
 from medfpl.noises.fourier import shift_lines, with_phase
 from medfpl.noises.polynomial import draw_coefficients
@@ -58,7 +58,17 @@ def _window(x: Tensor, values: Sequence[Values]) -> tuple[Tensor, Tensor]:
     rows = torch.where(given > 0, given, (extent / (1 + overlap)).round().long()).clamp(1, height)
     # the operator centres the field of view on the object
     start = first + (extent - rows).div(2, rounding_mode="floor")
+    fixed = torch.tensor([v.get("fov_start", -1) for v in values], device=x.device)
+    start = torch.where(fixed >= 0, fixed, start)
     return torch.minimum(start.clamp_min(0), height - rows), rows
+
+
+def _survey(x: Tensor, values: Values) -> Values:
+    """Fix the field of view by one slice: a scan has one for all its slices."""
+    if values["mode"] == "shift":
+        return values
+    start, rows = _window(x.mT if swapped(values) else x, [values])
+    return {**values, "fov_start": int(start), "fov_rows": int(rows)}
 
 
 def _overlap(
@@ -95,5 +105,6 @@ NOISE = Noise(
     apply=oriented(by_mode({"overlap": _overlap, "fill": _fill, "shift": _shift})),
     modes=("overlap", "fill", "shift"),
     per_volume=True,
+    survey=_survey,
     needs_nonnegative=("overlap", "fill"),
 )
