@@ -3,14 +3,15 @@
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import pytest
-from conftest import REPOSITORY
 
 from medfpl.cli.app import main
 from medfpl.sample import real_ct_path, sample_path
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text("utf-8")
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("    medfpl ")]
 
