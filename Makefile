@@ -18,6 +18,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   lint, format, types, import directions: what CI checks besides the tests"
 	@echo "make bench   measure start-up and the speed of every method"
+	@echo "make bench-train  time a training step: with the loss, without it, and a textbook version"
 	@echo "make docs    write the pages that are made from the code"
 	@echo "make calibrate-noises DATA=FOLDER, make bench-noise   write docs/evidence/noise-*.md"
 	@echo "make clean   remove what these targets made, but .venv"
@@ -45,6 +46,9 @@ check: setup
 
 bench: setup
 	$(BIN)/python scripts/bench_speed.py
+
+bench-train: setup
+	$(BIN)/python scripts/bench_train.py
 
 docs: setup
 	$(BIN)/python scripts/cli_docs.py docs/cli.md

@@ -111,18 +111,22 @@ def train(
     from medfpl.training.run import train as run
 
     out = Output(as_json=as_json, quiet=quiet)
-    with out.live() as show:
-        run(
-            data,
-            output,
-            config=chosen,
-            resume=resume,
-            device=device,
-            devices=devices,
-            nodes=nodes,
-            precision=precision,
-            report=TrainView(out, show),
-        )
+    try:
+        with out.live() as show:
+            run(
+                data,
+                output,
+                config=chosen,
+                resume=resume,
+                device=device,
+                devices=devices,
+                nodes=nodes,
+                precision=precision,
+                report=TrainView(out, show),
+            )
+    except KeyboardInterrupt:
+        out.say("stopped; go on with --resume")
+        raise
     return EXIT_OK
 
 

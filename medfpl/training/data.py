@@ -132,8 +132,8 @@ class TrainingBatches(Dataset[Batch]):
         corrupted: bool = True,
     ) -> None:
         if config.batch % (config.copies * world * parts):
-            among = f"{config.copies} copies, {world} devices and {parts} parts"
-            raise UsageError(f"a batch of {config.batch} does not divide over {among}", "change data.batch")
+            by = f"data.copies {config.copies} x devices {world} x accumulate {parts}"
+            raise UsageError(f"a batch of {config.batch} does not divide by {by}", "change data.batch")
         if config.patch > config.frame:
             raise UsageError("data.patch is larger than data.frame", "a patch is cut out of a frame")
         self._frames = Frames(store, "train", config)

@@ -190,6 +190,7 @@ class _Loop:
                 with self.interrupts.held():
                     self.save()
                     self.fabric.barrier()
+                self.leave_it_to_the_first()
                 raise
         return self.result()
 
@@ -233,8 +234,7 @@ class _Loop:
             if math.isfinite(named["loss"]) and (scaled or math.isfinite(named["gradient"])):
                 continue
             what = "gradient" if math.isfinite(named["loss"]) else "loss"
-            if not self.fabric.is_global_zero:
-                raise SystemExit(MedfplError.exit_code)  # all processes see it; the first one says it
+            self.leave_it_to_the_first()
             raise MedfplError(
                 f"the {what} is not finite at step {step}", "lower learning_rate or clip; the last checkpoint is kept"
             )
@@ -265,6 +265,11 @@ class _Loop:
             kinds = self.scores.by_kind()
             row = {"step": progress.step, "seconds": progress.seconds, "best": better, "table": table, "kinds": kinds}
             self.report({"event": "validation", **row})
+
+    def leave_it_to_the_first(self) -> None:
+        """End every process but the first, which tells what all of them met, and whose exit code counts."""
+        if not self.fabric.is_global_zero:
+            raise SystemExit(0)  # Fabric kills the first process when another one fails
 
     def over_ranks(self, x: Tensor, operation: str) -> Tensor:
         """Return the mean or sum of ``x`` over all processes."""

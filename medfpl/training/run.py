@@ -73,6 +73,11 @@ def train(
     told: Report = report if fabric.is_global_zero else lambda event: None
     try:
         return _run(fabric, engine, store, chosen, folder, resume, told)
+    except UsageError:
+        if not fabric.is_global_zero:
+            raise SystemExit(0) from None  # all processes meet it; the first one says it
+        end_children(fabric)
+        raise
     except BaseException:
         end_children(fabric)
         raise

@@ -129,7 +129,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(train, tmp_path, monkeyp
         return original(self, batch, step, rate)
 
     monkeypatch.setattr(Step, "__call__", interrupted)
-    assert train("-q") == (130, "", "")
+    code, out, err = train()
+    assert (code, out, err.splitlines()[-1]) == (130, "", "stopped; go on with --resume")
     assert train("-q")[0] == 1  # not without being asked
     assert train("-q", "--resume")[0] == 130
     assert train("-q", "--resume")[0] == 0
@@ -192,25 +193,24 @@ def test_print_config(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "reason"),
+    ("arguments", "changes", "code", "reason"),
     [
-        (["--set", "data.worker=1"], 2, "configuration: data.worker: there is no such setting"),
-        (["--config", "absent.toml"], 2, "the configuration file does not exist"),
-        (["--noises", "gausian"], 2, "given twice"),
-        (["--stage", "prior"], 2, "configuration: stage"),
-        (["--precision", "8"], 2, "--precision 8 is unknown"),
-        (["--precision", "16"], 1, "a CPU does not train in half precision"),
-        (["--data", "absent"], 1, "this is not a medfpl store"),
-        (["--set", "fpl.weight=-1"], 2, "configuration: fpl.weight"),
-        (["--set", "fpl.network=absent"], 2, "needs a restoration network"),
-        (["--stage", "denoiser"], 2, "needs a restoration network"),
-        (["--set", "data.copies=3"], 2, "does not divide"),
+        (["--set", "data.worker=1"], {}, 2, "configuration: data.worker: there is no such setting"),
+        (["--set", "fpl.weight=-1"], {}, 2, "configuration: fpl.weight"),
+        (["--steps", "3"], {}, 2, "steps is given twice, as an option and with --set"),
+        (["--config", "absent.toml"], {}, 2, "the configuration file does not exist"),
+        (["--noises", "gausian"], {"data.noises": None}, 2, "no noise is called 'gausian'"),
+        (["--stage", "prior"], {}, 2, "configuration: stage"),
+        (["--precision", "8"], {}, 2, "--precision 8 is unknown"),
+        (["--precision", "16"], {}, 1, "a CPU does not train in half precision"),
+        (["--data", "absent"], {}, 1, "this is not a medfpl store"),
+        (["--stage", "denoiser"], {}, 2, "needs a restoration network"),
+        ([], {"fpl.network": "absent"}, 2, "needs a restoration network"),
+        ([], {"data.copies": 3}, 2, "does not divide"),
     ],
 )
-def test_what_will_not_do_is_one_line(train, arguments, code, reason):
-    changes = {"data.copies": 3} if arguments[1] == "data.copies=3" else {}
-    given = [] if changes else arguments
-    found, out, err = train(*given, **changes)
+def test_what_will_not_do_is_one_line(train, arguments, changes, code, reason):
+    found, out, err = train(*arguments, **changes)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert (found, out, len(lines)) == (code, "", 1)
     assert reason in lines[0]
