@@ -20,7 +20,7 @@ from medfpl.cli.app import main
 from medfpl.cli.output import Output
 from medfpl.nets.weights import find_model
 from medfpl.training.config import RunConfig, read_config
-from medfpl.training.log import read_log
+from medfpl.training.log import RunLog, read_log
 from medfpl.training.step import Step
 
 TINY = {
@@ -32,9 +32,11 @@ TINY = {
 
 
 @pytest.fixture(autouse=True)
-def _no_models_of_the_user(tmp_path, monkeypatch):
+def _alone_and_quick(tmp_path, monkeypatch, request):
     monkeypatch.setenv("MEDFPL_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MEDFPL_DEBUG", raising=False)
+    if request.node.name != "test_a_whole_run":  # they take ten times as long as the training
+        monkeypatch.setattr(RunLog, "draw", lambda self: None)
 
 
 @pytest.fixture
