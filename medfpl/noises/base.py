@@ -155,7 +155,10 @@ class Record:
 def settings_for(
     noise: Noise, strength: float | None, given: Mapping[str, Any], context: Context
 ) -> tuple[str, Values]:
-    """Return the mode and the physical parameters: those of ``strength`` (default 0.5), overridden by ``given``."""
+    """Return the mode and the physical parameters: those of ``strength`` (default 0.5), overridden by ``given``.
+
+    On a CT, a parameter in working units may be given in HU: ``"25HU"``.
+    """
     given = dict(given)
     mode = given.pop("mode", noise.mode_for(context.kind))
     if mode not in noise.modes:
@@ -172,8 +175,24 @@ def settings_for(
         raise UsageError(
             f"{noise.name} does not use {unused[0]!r} in mode {mode!r}", f"that mode has {', '.join(values)}"
         )
-    values.update({k: noise.parameters[k].check(k, v) for k, v in given.items()})
+    for name, value in given.items():
+        parameter = noise.parameters[name]
+        values[name] = parameter.check(name, _from_hu(name, value, parameter, context))
     return mode, values
+
+
+def _from_hu(name: str, value: Any, parameter: Parameter, context: Context) -> Any:
+    """Return ``25HU`` in working units; any other value as it is."""
+    if not (isinstance(value, str) and value.upper().endswith("HU")):
+        return value
+    if parameter.unit != "working units":
+        raise UsageError(f"{name} is not in HU but in {parameter.unit or 'plain numbers'}")
+    if context.kind != "ct":
+        raise UsageError(f"{name}={value}: only a CT has HU")
+    try:
+        return float(value[:-2]) / (context.white - context.black)
+    except ValueError:
+        raise UsageError(f"{name} needs a number, not {value!r}") from None
 
 
 def corrupt(

@@ -143,3 +143,17 @@ def test_a_noise_is_one_value() -> None:
     assert NOISES.get("impulse") is NOISES.get("salt-pepper")
     assert NOISES.get("poisson").mode_for("ct") == "detector"
     assert Context().kind == "other"
+
+
+def test_a_ct_takes_its_noise_in_hu():
+    ct = Context("ct", -1000.0, 1000.0, 0.8)
+    x = torch.zeros(1, 1, 64, 64)
+    y, (record,) = corrupt(x, NOISES.get("gaussian"), seeds=[1], given={"sigma": "25HU"}, contexts=[ct])
+    assert record.values["sigma"] == 25 / 2000
+    assert float(y.std()) == pytest.approx(25 / 2000, rel=0.05)
+    with pytest.raises(UsageError, match="only a CT"):
+        corrupt(x, NOISES.get("gaussian"), seeds=[1], given={"sigma": "25HU"})
+    with pytest.raises(UsageError, match="not in HU"):
+        corrupt(x, NOISES.get("poisson"), seeds=[1], given={"photons": "25HU"}, contexts=[ct])
+    with pytest.raises(UsageError, match="needs a number"):
+        corrupt(x, NOISES.get("gaussian"), seeds=[1], given={"sigma": "muchHU"}, contexts=[ct])
