@@ -16,13 +16,18 @@ ROWS = (
     ("errors", "scan", "seeds", "registry", "manifest", "sample"),
     ("io", "tiles", "noises", "nets", "phantoms"),
     ("explain", "denoisers"),
-    ("training", "store", "bench", "views", "pipeline", "report"),
+    ("training", "store", "bench", "views", "pipeline", "saliency", "report"),
     ("cli", "__main__"),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 HEAVY = {"torch", "scipy", "matplotlib", "skimage", "SimpleITK", "sklearn", "lightning_fabric", "zarr", "pyarrow"}
 LIGHT_ROOMS = {"__init__", "errors", "scan", "seeds", "registry", "manifest", "sample", "io", "cli", "pipeline"}
-ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "matplotlib": {"views", "report", "bench", "training"}, "click": set()}
+ONLY_IN = {
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "matplotlib": {"views", "report", "bench", "training", "saliency"},
+    "click": set(),
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
