@@ -56,7 +56,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Value:
-    """One measured number, and of what (a lesion's contrast and size, a tissue). What cannot be measured is left out."""
+    """One measured number, and of what (a lesion's contrast and size, a tissue). What cannot be measured is absent."""
 
     measure: str
     value: float
