@@ -2,6 +2,6 @@
 
 import sys
 
-from medfpl.cli.app import main
+from medfpl.cli.start import main
 
 sys.exit(main())

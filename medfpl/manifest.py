@@ -3,9 +3,10 @@
 import json
 import os
 import platform
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,37 @@ from medfpl import __version__
 from medfpl.errors import BadInput, TargetExists
 
 FORMAT = "medfpl run 1"
+_METADATA = (".dist-info", ".egg-info")
 LIBRARIES = ("numpy", "scipy", "torch", "pydicom", "nibabel", "SimpleITK", "pillow", "scikit-image", "PyWavelets")
 
 
 def versions() -> dict[str, str]:
     """Return the versions of medfpl, Python and the libraries results depend on, without importing them."""
-    found = {"medfpl": __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
+    installed = _installed()
+    found = {"medfpl": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
+    return found | {name: installed.get(_canonical(name), "missing") for name in LIBRARIES}
+
+
+def _installed() -> dict[str, str]:
+    """Return the version of each installed package, from the names of their metadata folders.
+
+    importlib.metadata says the same, but loads the mail and archive libraries to do so.
+    """
+    found: dict[str, str] = {}
+    for folder in map(Path, sys.path):
         try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "missing"
+            names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(_METADATA)]
+        except OSError:  # not a folder: an archive, or gone
+            continue
+        for name in names:
+            package, _, rest = name.partition("-")
+            version = rest.removesuffix(".dist-info").removesuffix(".egg-info").partition("-py")[0]
+            found.setdefault(_canonical(package), version)
     return found
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def run_name(index: int, count: int) -> str:

@@ -5,7 +5,6 @@ Names are known without importing anything; a module is imported when it is aske
 
 import pkgutil
 from collections.abc import Iterator
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module, util
 from typing import Generic, TypeVar
@@ -47,6 +46,8 @@ class Registry(Generic[T]):
         names = self.names()
         if wanted in names:
             return wanted
+        from difflib import get_close_matches  # only for a mistake: it is slow to load
+
         close = get_close_matches(name, [*names, *self.aliases], n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
         raise UsageError(f"no {self.kind} is called {name!r}", hint)

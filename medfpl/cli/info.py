@@ -1,16 +1,13 @@
 """``medfpl info``: what this installation can do, or what a file is and what would be done with it."""
 
-import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from medfpl import __version__
 from medfpl.cli import options
 from medfpl.cli.output import Output
-from medfpl.errors import EXIT_OK, escape
+from medfpl.errors import EXIT_OK
 
 Files = Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Images or folders to look at.")]
 Devices = Annotated[bool, typer.Option("--devices", help="Ask torch for the devices, which takes seconds.")]
@@ -24,16 +21,6 @@ NoiseName = Annotated[
     str | None,
     typer.Option("--noise", metavar="NAME", help="Show a noise's parameters.", autocompletion=options.complete_noise),
 ]
-
-# What DICOM pixels may be compressed with, the module that decodes it, and how to get that.
-DECODERS = (
-    ("RLE", "pydicom", "pydicom"),
-    ("JPEG", "PIL", "pillow"),
-    ("lossless JPEG", "gdcm", "python-gdcm"),
-    ("JPEG-LS", "jpeg_ls", "pyjpegls"),
-    ("JPEG 2000", "openjpeg", "pylibjpeg-openjpeg"),
-    ("12-bit JPEG", "libjpeg", "'medfpl[jpeg12]'"),
-)
 
 
 def register(app: typer.Typer) -> None:
@@ -108,57 +95,14 @@ def _range(setting: Any) -> str:
 
 
 def _show_installation(out: Output, ask_torch: bool) -> int:
-    from medfpl.denoisers import METHODS
-    from medfpl.manifest import versions
-    from medfpl.nets.weights import home, list_models
-    from medfpl.noises import NOISES
+    from medfpl.cli.installation import as_text, installation, terminal_width
 
-    libraries = versions()
-    found = _devices(ask_torch)
-    decoders = _decoders()
-    models = [m.card.name for m in list_models()]
-    out.result(
-        {
-            "command": "info",
-            "version": __version__,
-            "versions": libraries,
-            "devices": found,
-            "decoders": decoders,
-            "methods": METHODS.names(),
-            "noises": NOISES.names(),
-            "models": models,
-            "home": str(home()),
-        }
-    )
-    missing = {d["format"]: d["install"] for d in decoders if not d["available"]}
-    rows = [
-        ("medfpl", __version__),
-        ("libraries", ", ".join(f"{k} {v}" for k, v in libraries.items() if k != "medfpl")),
-        ("devices", ", ".join(found) + ("" if ask_torch else " (--devices asks torch)")),
-        ("decoders", ", ".join(d["format"] for d in decoders if d["available"])),
-        *(("missing", f"{name}: {install}") for name, install in missing.items()),
-        ("methods", ", ".join(METHODS.names())),
-        ("noises", ", ".join(NOISES.names())),
-        ("models", ", ".join(models) or "none"),
-        ("your models", escape(home() / "models")),
-    ]
-    out.table(("", ""), rows)
-    return EXIT_OK
-
-
-def _devices(ask_torch: bool) -> list[str]:
+    devices = None
     if ask_torch:
         from medfpl.pipeline.devices import list_devices
 
-        return list_devices()
-    found = [f"cpu ({os.cpu_count()} cores)"]
-    if Path("/proc/driver/nvidia/version").exists():
-        found.append("an NVIDIA GPU")
-    return found
-
-
-def _decoders() -> list[dict[str, Any]]:
-    return [
-        {"format": name, "available": find_spec(module) is not None, "install": f"pip install {package}"}
-        for name, module, package in DECODERS
-    ]
+        devices = list_devices()
+    facts = installation(devices)
+    out.result(facts)
+    out.text(as_text(facts, terminal_width()))
+    return EXIT_OK
