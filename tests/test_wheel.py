@@ -78,10 +78,10 @@ def test_the_installed_copy_works(installed: Path, tmp_path: Path) -> None:
 def test_its_models_load_and_its_samples_are_its_own(installed: Path, tmp_path: Path) -> None:
     script = """
 import medfpl
-from medfpl.nets.weights import list_models, load_unet
+from medfpl.nets.weights import list_models, load_net
 from medfpl.sample import sample_path
 for model in list_models():
-    load_unet(model)
+    load_net(model)
     print(model.path)
 print(medfpl.__file__)
 print(sample_path())

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from medfpl.errors import MedfplError, MissingDependency
 from medfpl.io.atomic import atomic_target, check_target
-from medfpl.nets.weights import Model, load_unet
+from medfpl.nets.weights import Model, load_net
 from medfpl.scan import CT_BLACK, CT_WHITE
 
 if TYPE_CHECKING:
-    from medfpl.nets.unet import UNet
+    from medfpl.nets.weights import Net
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -61,7 +61,7 @@ def export_onnx(model: Model, target: Path, *, overwrite: bool = False) -> Expor
     if not (find_spec("onnx") and find_spec("onnxruntime")):
         raise MissingDependency("ONNX export needs optional packages", "pip install 'medfpl[onnx]'")
     check_target(target, model.path, overwrite)
-    net = load_unet(model)
+    net = load_net(model)
     with atomic_target(target, overwrite=overwrite) as part:
         _trace(net, part, _output(model))
         _describe(model, part)
@@ -75,7 +75,7 @@ def _output(model: Model) -> str:
     return "noise" if model.card.role == "denoiser" else "restored"
 
 
-def _trace(net: "UNet", path: Path, output: str) -> None:
+def _trace(net: "Net", path: Path, output: str) -> None:
     import torch
 
     axes = {0: "batch", 2: "height", 3: "width"}
@@ -115,7 +115,7 @@ def _describe(model: Model, path: Path) -> None:
     onnx.save(made, path)
 
 
-def _difference(net: "UNet", path: Path) -> float:
+def _difference(net: "Net", path: Path) -> float:
     """Return the largest difference to torch on a padded and on an unpadded size, in working units."""
     import onnxruntime
     import torch

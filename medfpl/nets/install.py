@@ -8,26 +8,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medfpl.errors import BadInput, TargetExists, UsageError
+from medfpl.nets import published
 from medfpl.nets.weights import (
     CARD_NAME,
     Model,
     ModelCard,
     Role,
+    architecture_of,
     find_card,
     home,
     list_models,
+    net_of,
     read_bounded,
     read_model,
     read_weights,
-    unet_of,
     write_model,
 )
 
 if TYPE_CHECKING:
-    from medfpl.nets.unet import UNet
+    from medfpl.nets.weights import Net
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WEIGHTS = ".safetensors"
+_RESEARCH = "Research use only; not a medical device."
 _UNKNOWN = "Unknown weights: what they were trained on, what they reach and their licence are not known."
 
 
@@ -44,23 +47,31 @@ def import_model(
     ``source`` is a run folder, a card, or weights that lie beside their card: all that the card claims of its
     weights must hold. Weights without a card need ``architecture`` (see ``parse_architecture``); their card then
     says that they are unknown. ``role`` chooses the stage of a run folder, and is that of weights without a card.
+    A ``.pth`` file holds the published weights of DPIR's prior, whose architecture and role are known.
 
     Raises:
-        BadInput: if the card lies, or the weights are damaged, no safetensors, not finite or of other shapes.
+        BadInput: if the card lies, or the weights are damaged, of no known format, not finite or of other shapes.
         UsageError: if the name is that of a shipped model, or the arguments do not fit together.
         TargetExists: if the user has a model of that name and ``overwrite`` is False.
     """
     if not source.exists():
         raise BadInput("no such file or folder")
-    if source.is_file() and source.suffix not in (_WEIGHTS, ".json"):
+    if source.is_file() and source.suffix not in (_WEIGHTS, ".json", published.SUFFIX):
         raise BadInput("not a safetensors file", "other weights are pickles, which run code when they are opened")
+    if source.is_file() and source.suffix == published.SUFFIX:
+        if architecture is not None:
+            raise UsageError("--architecture is for weights without a card", "leave it out, it is read from the shapes")
+        found, data = published.read_drunet(source)
+        net = net_of("prior", found, data)
+        card = _published_card(name or source.stem, net, data)
+        return _install(card, net, data, name, overwrite)
     card_path = _card_beside(source) if source.suffix == _WEIGHTS else find_card(source, role)
     if card_path is not None:
         if architecture is not None:
             raise UsageError("--architecture is for weights without a card", "leave it out, the card names it")
         model = read_model(card_path)
         data = read_weights(model)
-        card, net = model.card, unet_of(model.card.architecture, data)
+        card, net = model.card, net_of(model.card.role, model.card.architecture, data)
         if (card.bytes, card.parameters) != (len(data), _parameters(net)):
             raise BadInput("the card is wrong about the size of its weights")
     elif source.suffix != _WEIGHTS:
@@ -69,8 +80,12 @@ def import_model(
         raise UsageError("weights without a card are unknown weights", "name their --architecture to import them")
     else:
         data = read_bounded(source)
-        net = unet_of(parse_architecture(architecture), data)
+        net = net_of(role, parse_architecture(architecture), data)
         card = _unknown_card(name or source.stem, role, net, data)
+    return _install(card, net, data, name, overwrite)
+
+
+def _install(card: ModelCard, net: "Net", data: bytes, name: str | None, overwrite: bool) -> Model:
     if not all(bool(values.isfinite().all()) for values in net.state_dict().values()):
         raise BadInput("the weights hold values that are not finite")
     card = _named(card, name or card.name, overwrite)
@@ -104,22 +119,48 @@ def _card_beside(weights: Path) -> Path | None:
     return None
 
 
-def _unknown_card(name: str, role: Role, net: "UNet", data: bytes) -> ModelCard:
+def _unknown_card(name: str, role: Role, net: "Net", data: bytes) -> ModelCard:
     return ModelCard(
         name=name,
         role=role,
         summary="Imported weights that came without a card",
-        architecture={"type": "unet", **net.config.to_json()},
-        file=f"{name}{_WEIGHTS}",
-        sha256=hashlib.sha256(data).hexdigest(),
-        bytes=len(data),
-        parameters=_parameters(net),
         licence="unknown",
-        limits=[_UNKNOWN, "Research use only; not a medical device."],
+        limits=[_UNKNOWN, _RESEARCH],
+        **_facts(name, net, data),
     )
 
 
-def _parameters(net: "UNet") -> int:
+def _published_card(name: str, net: "Net", data: bytes) -> ModelCard:
+    shape = net.config.to_json()
+    original = (shape["width"], shape["blocks"]) == published.PUBLISHED
+    return ModelCard(
+        name=name,
+        role="prior",
+        summary=f"DRUNet from a PyTorch file, {'of the published shape' if original else 'of another shape'}",
+        noises=["gaussian"],
+        data=[{"name": "natural images, if these are the published weights", "source": "Zhang et al. 2021, DPIR"}],
+        licence="MIT (KAIR), if these are the published weights",
+        limits=[
+            "Whether these are the published weights was not checked, only that their names and shapes are.",
+            "The published weights were trained on natural images, not on medical ones.",
+            "Knows white noise alone.",
+            _RESEARCH,
+        ],
+        **_facts(name, net, data),
+    )
+
+
+def _facts(name: str, net: "Net", data: bytes) -> dict[str, Any]:
+    return {
+        "architecture": architecture_of(net),
+        "file": f"{name}{_WEIGHTS}",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "parameters": _parameters(net),
+    }
+
+
+def _parameters(net: "Net") -> int:
     return sum(p.numel() for p in net.parameters())
 
 

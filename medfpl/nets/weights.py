@@ -14,10 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from medfpl.errors import BadInput, MedfplError, UsageError
 
 if TYPE_CHECKING:
-    from medfpl.nets.unet import UNet, UNetConfig
+    from collections.abc import Callable
+
+    from medfpl.nets.drunet import DRUNet
+    from medfpl.nets.unet import UNet
+
+    Net = UNet | DRUNet
 
 Role = Literal["denoiser", "restoration", "prior"]
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
+# A prior is told the noise level, which a U-Net has no input for.
+ARCHITECTURES: dict[Role, str] = {"denoiser": "unet", "restoration": "unet", "prior": "drunet"}
 CARD_NAME = "card.json"
 MAX_BYTES = 1 << 30
 MAX_CARD_BYTES = 1 << 20
@@ -122,13 +129,13 @@ def read_model(card_path: Path) -> Model:
     return model
 
 
-def load_unet(model: Model, device: str = "cpu") -> "UNet":
-    """Return the model's U-Net in eval mode on ``device``, its weights checked against the card and made float32.
+def load_net(model: Model, device: str = "cpu") -> "Net":
+    """Return the model's network in eval mode on ``device``, its weights checked against the card and made float32.
 
     Raises:
         BadInput: if the file is missing, its sha256 is not the card's, or names or shapes do not fit.
     """
-    return unet_of(model.card.architecture, read_weights(model)).to(device)
+    return net_of(model.card.role, model.card.architecture, read_weights(model)).to(device)
 
 
 def read_weights(model: Model) -> bytes:
@@ -151,26 +158,25 @@ def read_bounded(path: Path) -> bytes:
         raise BadInput("the weights file cannot be read") from error
 
 
-def unet_of(architecture: dict[str, Any], data: bytes) -> "UNet":
-    """Return the U-Net of ``architecture`` with the weights ``data`` (a safetensors file), float32, eval, frozen.
+def net_of(role: Role, architecture: dict[str, Any], data: bytes) -> "Net":
+    """Return the network of ``architecture`` with the weights ``data`` (a safetensors file), float32, eval, frozen.
 
     Nothing is allocated for the architecture itself, so that one that claims too much costs nothing.
 
     Raises:
-        BadInput: if the architecture is unknown, ``data`` is damaged, or names or shapes do not fit.
+        BadInput: if the architecture is unknown or not one for ``role``, ``data`` is damaged, or names or shapes do
+            not fit.
     """
     import torch
     from safetensors.torch import load
 
-    from medfpl.nets.unet import UNet
-
-    config = _unet_config(architecture)
+    empty = _described(role, architecture)
     try:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load(data).items()}
     except Exception as error:  # safetensors raises its own SafetensorError, not importable on all versions
         raise BadInput("the weights file is damaged, or no safetensors file") from error
     with torch.device("meta"):
-        net = UNet(config)
+        net = empty()
     try:
         net.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -179,7 +185,7 @@ def unet_of(architecture: dict[str, Any], data: bytes) -> "UNet":
     return net.eval().requires_grad_(False)
 
 
-def save_unet(net: "UNet", folder: Path, card: dict[str, Any], *, half: bool = False, stem: str = "weights") -> Model:
+def save_net(net: "Net", folder: Path, card: dict[str, Any], *, half: bool = False, stem: str = "weights") -> Model:
     """Write ``net``'s weights and card into ``folder`` and return them as a model.
 
     ``card`` holds the fields of ModelCard that are not computed here; ``half`` stores float16.
@@ -192,7 +198,7 @@ def save_unet(net: "UNet", folder: Path, card: dict[str, Any], *, half: bool = F
         state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
     data = save(state)
     computed = {
-        "architecture": {"type": "unet", **net.config.to_json()},
+        "architecture": architecture_of(net),
         "file": f"{stem}.safetensors",
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
@@ -202,6 +208,11 @@ def save_unet(net: "UNet", folder: Path, card: dict[str, Any], *, half: bool = F
     card_path = folder / (CARD_NAME if stem == "weights" else f"{stem}.json")
     write_model(made, data, card_path, overwrite=True)
     return Model(made, folder / made.file, "run")
+
+
+def architecture_of(net: "Net") -> dict[str, Any]:
+    """Return what a card says of ``net``'s architecture."""
+    return {"type": type(net).__name__.lower(), **net.config.to_json()}
 
 
 def write_model(card: ModelCard, data: bytes, card_path: Path, *, overwrite: bool) -> None:
@@ -236,20 +247,44 @@ def _model(card_path: Path, origin: Literal["shipped", "imported", "run"]) -> Mo
     return Model(card, card_path.parent / card.file, origin)
 
 
-def _unet_config(architecture: dict[str, Any]) -> "UNetConfig":
-    from medfpl.nets.unet import UNetConfig
+def _described(role: Role, architecture: dict[str, Any]) -> "Callable[[], Net]":
+    """Return what makes the network of a card, none of whose fields is trusted."""
+    kind, fields = architecture.get("type"), {k: v for k, v in architecture.items() if k != "type"}
+    known: dict[Any, Callable[[dict[str, Any]], Callable[[], Net]]] = {"unet": _unet, "drunet": _drunet}
+    if kind not in known:
+        raise _unknown_architecture()
+    if kind != ARCHITECTURES[role]:
+        raise BadInput(f"a {role} model cannot be a {kind}")
+    try:
+        return known[kind](fields)
+    except TypeError as error:
+        raise _unknown_architecture() from error
 
-    unknown = BadInput("the card names an architecture that this version does not know")
-    fields = {k: v for k, v in architecture.items() if k != "type"}
-    if architecture.get("type") != "unet" or not fields.keys() <= UNetConfig.__dataclass_fields__.keys():
-        raise unknown
-    config = UNetConfig(**fields)
+
+def _unknown_architecture() -> BadInput:
+    return BadInput("the card names an architecture that this version does not know")
+
+
+def _within(*limits: tuple[Any, int, int]) -> None:
     # Far beyond any that is trained, and small enough to be described before the weights are compared with it.
-    within = ((config.width, 1, 1024), (config.depth, 1, 8), (config.unshuffle, 1, 16))
-    if any(type(value) is not int or not low <= value <= high for value, low, high in within):
-        raise unknown
+    if any(type(value) is not int or not low <= value <= high for value, low, high in limits):
+        raise _unknown_architecture()
+
+
+def _unet(fields: dict[str, Any]) -> "Callable[[], UNet]":
+    from medfpl.nets.unet import UNet, UNetConfig
+
+    config = UNetConfig(**fields)
+    _within((config.width, 1, 1024), (config.depth, 1, 8), (config.unshuffle, 1, 16))
+    _within((config.depth if config.skips is None else config.skips, 0, config.depth))
     if config.norm not in ("batch", "none"):
-        raise unknown
-    if config.skips is not None and (type(config.skips) is not int or not 0 <= config.skips <= config.depth):
-        raise unknown
-    return config
+        raise _unknown_architecture()
+    return lambda: UNet(config)
+
+
+def _drunet(fields: dict[str, Any]) -> "Callable[[], DRUNet]":
+    from medfpl.nets.drunet import DRUNet, DRUNetConfig
+
+    config = DRUNetConfig(**fields)
+    _within((config.width, 1, 1024), (config.blocks, 1, 64))
+    return lambda: DRUNet(config)

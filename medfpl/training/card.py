@@ -19,7 +19,7 @@ LIMITS = (
 def describe_model(
     run: RunConfig, config: TrainConfig, store: Store, result: Result, *, name: str, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the fields of a ModelCard that ``nets.weights.save_unet`` does not compute; no path is among them."""
+    """Return the fields of a ModelCard that ``nets.weights.save_net`` does not compute; no path is among them."""
     restoring = config.stage == "restoration"
     name = run.card.name or name
     noises = [] if restoring else [NOISES.resolve(n) for n in config.data.noises] or NOISES.names()

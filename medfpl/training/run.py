@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medfpl.errors import MedfplError, TargetExists, UsageError
 from medfpl.io.atomic import atomic_target
-from medfpl.nets.weights import CARD_NAME, Model, find_model, load_unet, read_model, save_unet
+from medfpl.nets.weights import CARD_NAME, Model, find_model, load_net, read_model, save_net
 from medfpl.store.store import Store, open_store
 from medfpl.training.card import describe_model
 from medfpl.training.checkpoint import check_same
@@ -162,7 +162,7 @@ def _train_stage(
     explained = None
     if config.fpl.weight:
         model = _explained_model(config.fpl.network, folder)
-        explained = load_unet(model)
+        explained = load_net(model)
         facts["explained_network"] = {"name": model.card.name, "sha256": model.card.sha256}
     log = RunLog(folder, stage)
 
@@ -180,7 +180,7 @@ def _train_stage(
         log.close()
     if fabric.is_global_zero:
         card = describe_model(run, config, store, result, name=folder.resolve().name, facts=facts)
-        save_unet(result.net, folder / stage, card)
+        save_net(result.net, folder / stage, card)
         report({"event": "model", "stage": stage, "folder": str(folder / stage), "table": result.table})
     fabric.barrier()
     return read_model(folder / stage / CARD_NAME)

@@ -11,7 +11,7 @@ from dicom_making import MR, make_dicom, save
 from pictures import png, tree
 
 from medfpl.nets.unet import UNetConfig, build_unet
-from medfpl.nets.weights import CARD_NAME, save_unet
+from medfpl.nets.weights import CARD_NAME, save_net
 
 Run = Callable[..., Any]
 
@@ -26,8 +26,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     metrics = {"ct": {"gaussian": {"psnr": 35.5, "ssim": 0.9, "input_psnr": 28.1}}}
     card = {"name": "tiny", "role": "denoiser", "summary": "for tests", "metrics": metrics, "limits": ["no use"]}
     run = tmp_path / "run"
-    save_unet(net, run, card)
-    save_unet(net, home / "models", card, stem="tiny")
+    save_net(net, run, card)
+    save_net(net, home / "models", card, stem="tiny")
     return run
 
 

@@ -7,7 +7,7 @@ from medfpl.denoisers import METHODS
 from medfpl.denoisers.methods.medfpl import NetworkDenoiser
 from medfpl.errors import UsageError
 from medfpl.nets.unet import UNetConfig, build_unet
-from medfpl.nets.weights import save_unet
+from medfpl.nets.weights import save_net
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def run(tmp_path):
     """A run folder with a small network that predicts something."""
     net = build_unet(UNetConfig(width=4, depth=2, unshuffle=2, norm="none"), torch.Generator().manual_seed(0))
     torch.nn.init.normal_(net.out.weight, std=0.05, generator=torch.Generator().manual_seed(1))
-    save_unet(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
+    save_net(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
     return tmp_path / "run"
 
 

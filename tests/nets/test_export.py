@@ -9,7 +9,7 @@ from medfpl.errors import BadInput, MedfplError, MissingDependency, TargetExists
 from medfpl.nets import export
 from medfpl.nets.export import OPSET, SEEN, contract, export_onnx
 from medfpl.nets.unet import UNetConfig, build_unet
-from medfpl.nets.weights import load_unet, save_unet
+from medfpl.nets.weights import load_net, save_net
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -27,7 +27,7 @@ def make(folder, config=CONFIGS[0], role="denoiser"):
     net = build_unet(config, generator)
     torch.nn.init.normal_(net.out.weight, generator=generator)
     net.train()(torch.rand(2, 1, 32, 32, generator=generator))
-    return save_unet(net.eval(), folder, {"name": "tiny", "role": role, "summary": "Prüfung", "limits": ["no use"]})
+    return save_net(net.eval(), folder, {"name": "tiny", "role": role, "summary": "Prüfung", "limits": ["no use"]})
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -35,7 +35,7 @@ def test_onnxruntime_gives_what_torch_gives_on_any_size(tmp_path, config):
     model = make(tmp_path / "run", config)
     told = export_onnx(model, tmp_path / "net.onnx")
     assert told.difference < 1e-4
-    net = load_unet(model)
+    net = load_net(model)
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     for shape in ((1, 1, 64, 48), (2, 1, 33, 47), (3, 1, 5, 64), (1, 1, 1, 1), (1, 1, 131, 2)):
         x = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * (HIGH - LOW) + LOW

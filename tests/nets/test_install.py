@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from medfpl.errors import BadInput, MedfplError, TargetExists, UsageError
 from medfpl.nets.install import import_model, parse_architecture
 from medfpl.nets.unet import UNetConfig, build_unet
-from medfpl.nets.weights import find_model, list_models, load_unet, save_unet
+from medfpl.nets.weights import find_model, list_models, load_net, save_net
 
 CONFIG = UNetConfig(width=4, depth=2, norm="batch", unshuffle=2, skips=1)
 ARCHITECTURE = "width=4,depth=2,norm=batch,unshuffle=2,skips=1"
@@ -34,7 +34,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDFPL_HOME", str(tmp_path / "home"))
     net = build_unet(CONFIG, torch.Generator().manual_seed(0))
     torch.nn.init.normal_(net.out.weight, generator=torch.Generator().manual_seed(1))
-    save_unet(net, tmp_path / "run", CARD, half=True)
+    save_net(net, tmp_path / "run", CARD, half=True)
     return tmp_path / "run"
 
 
@@ -63,7 +63,7 @@ def test_a_run_its_card_or_its_weights_are_imported_bit_for_bit(run, form):
     after = json.loads((made.path.parent / "tiny.json").read_text())
     assert after == {**before, "file": "tiny.safetensors", "default": False}
     x = torch.rand(1, 1, 17, 16)
-    assert torch.equal(load_unet(find_model("tiny"))(x), load_unet(find_model(run))(x))
+    assert torch.equal(load_net(find_model("tiny"))(x), load_net(find_model(run))(x))
 
 
 def test_an_imported_model_never_becomes_the_default(run):
@@ -76,7 +76,7 @@ def test_a_stage_of_a_run(run, tmp_path):
     net = build_unet(CONFIG, torch.Generator().manual_seed(2))
     whole = tmp_path / "whole"
     for role in ("denoiser", "restoration"):
-        save_unet(net, whole / role, {**CARD, "name": f"my-{role}", "role": role})
+        save_net(net, whole / role, {**CARD, "name": f"my-{role}", "role": role})
     assert import_model(whole).card.name == "my-denoiser"
     assert import_model(whole, role="restoration").card.role == "restoration"
     with pytest.raises(UsageError, match="restoration model"):
@@ -86,20 +86,20 @@ def test_a_stage_of_a_run(run, tmp_path):
 def test_a_name_is_taken_once(run, tmp_path):
     import_model(run)
     net = build_unet(CONFIG, torch.Generator().manual_seed(3))
-    save_unet(net, tmp_path / "other", {**CARD, "summary": "another"})
+    save_net(net, tmp_path / "other", {**CARD, "summary": "another"})
     with pytest.raises(TargetExists, match="a model called tiny"):
         import_model(tmp_path / "other")
     assert find_model("tiny").card.summary == "a test"
     assert import_model(tmp_path / "other", name="tiny-2").card.name == "tiny-2"
     import_model(tmp_path / "other", overwrite=True)
-    assert load_unet(find_model("tiny")).config == CONFIG
+    assert load_net(find_model("tiny")).config == CONFIG
     assert find_model("tiny").card.summary == "another"
     assert sorted(imported()) == ["tiny", "tiny-2"]
 
 
 def test_a_model_put_there_by_hand_is_not_doubled(run, tmp_path):
     net = build_unet(CONFIG, torch.Generator().manual_seed(3))
-    save_unet(net, tmp_path / "home" / "models", CARD, stem="by-hand")
+    save_net(net, tmp_path / "home" / "models", CARD, stem="by-hand")
     for overwrite in (False, True):
         with pytest.raises(TargetExists):
             import_model(run, overwrite=overwrite)
@@ -198,7 +198,7 @@ def test_unknown_weights_need_their_architecture_named(bare):
     assert (card.name, card.licence, card.data, card.metrics) == ("bare", "unknown", [], {})
     assert "not known" in card.limits[0]
     assert card.architecture == {"type": "unet", **CONFIG.to_json()}
-    assert load_unet(find_model("bare")).config == CONFIG
+    assert load_net(find_model("bare")).config == CONFIG
 
 
 def test_an_architecture_from_a_json_file(bare, tmp_path):

@@ -5,7 +5,7 @@ import torch
 
 from medfpl.errors import BadInput, MedfplError, UsageError
 from medfpl.nets.unet import UNetConfig, build_unet
-from medfpl.nets.weights import find_model, list_models, load_unet, save_unet
+from medfpl.nets.weights import find_model, list_models, load_net, save_net
 
 CONFIG = UNetConfig(width=4, depth=2, norm="none")
 
@@ -16,13 +16,13 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDFPL_HOME", str(tmp_path / "home"))
     net = build_unet(CONFIG, torch.Generator().manual_seed(0))
     torch.nn.init.normal_(net.out.weight, generator=torch.Generator().manual_seed(1))
-    save_unet(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
+    save_net(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
     return tmp_path / "run", net
 
 
 def test_a_saved_network_comes_back(run):
     folder, net = run
-    loaded = load_unet(find_model(folder))
+    loaded = load_net(find_model(folder))
     x = torch.rand(1, 1, 16, 16)
     assert torch.equal(loaded(x), net(x))
     assert not any(p.requires_grad for p in loaded.parameters())
@@ -30,8 +30,8 @@ def test_a_saved_network_comes_back(run):
 
 def test_half_precision_weights_load_as_float32(tmp_path, run):
     _, net = run
-    model = save_unet(net, tmp_path / "half", {"name": "h", "role": "denoiser", "summary": ""}, half=True)
-    loaded = load_unet(model)
+    model = save_net(net, tmp_path / "half", {"name": "h", "role": "denoiser", "summary": ""}, half=True)
+    loaded = load_net(model)
     assert loaded.out.weight.dtype == torch.float32
     assert torch.allclose(loaded.out.weight, net.out.weight, rtol=1e-3)
     assert model.card.bytes < 2.5 * model.card.parameters + 4000
@@ -43,7 +43,7 @@ def test_changed_weights_are_refused(run):
     data[-1] ^= 1
     (folder / "weights.safetensors").write_bytes(data)
     with pytest.raises(BadInput, match="sha256"):
-        load_unet(find_model(folder))
+        load_net(find_model(folder))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_card_that_does_not_fit_is_refused(run, change, reason):
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps({**card, **change}))
     with pytest.raises(BadInput, match=reason):
-        load_unet(find_model(folder))
+        load_net(find_model(folder))
 
 
 def test_a_pickle_as_weights_is_refused(run):
@@ -75,7 +75,7 @@ def test_a_pickle_as_weights_is_refused(run):
     card["sha256"] = hashlib.sha256(data).hexdigest()
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(BadInput, match="damaged"):
-        load_unet(find_model(folder))
+        load_net(find_model(folder))
 
 
 def test_names_that_are_no_model(run):
@@ -91,7 +91,7 @@ def test_names_that_are_no_model(run):
 def test_every_shipped_model_loads_and_one_denoiser_is_the_default():
     shipped = [m for m in list_models() if m.origin == "shipped"]
     for model in shipped:
-        assert sum(p.numel() for p in load_unet(model).parameters()) == model.card.parameters
+        assert sum(p.numel() for p in load_net(model).parameters()) == model.card.parameters
         assert model.card.data, "a card lists the data its weights were trained on"
         assert model.card.limits
     assert len([m for m in shipped if m.card.default and m.card.role == "denoiser"]) == 1

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medfpl.denoisers.base import Method, Setting
 from medfpl.nets.unet import UNet
-from medfpl.nets.weights import Model, find_model, load_unet
+from medfpl.nets.weights import Model, find_model, load_net
 from medfpl.tiles import run_tiled
 
 # The network sees values clamped to this range (working units); what lies outside keeps its excess.
@@ -44,7 +44,9 @@ class NetworkDenoiser:
 
 def _build(model: str | None, device: str) -> NetworkDenoiser:
     found = find_model(model)
-    return NetworkDenoiser(load_unet(found, device), found, device)
+    net = load_net(found, device)
+    assert isinstance(net, UNet)  # its role says so
+    return NetworkDenoiser(net, found, device)
 
 
 METHOD = Method(

@@ -1,0 +1,125 @@
+"""DRUNet, the denoiser prior of DPIR: a residual U-Net that is told the noise level (arXiv 2008.13751).
+
+Names and shapes of its weights are those of the published grey network, so that its file loads.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Channels at each level, in widths. The published names go down to m_down3 and no further.
+_FACTORS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class DRUNetConfig:
+    """Shape of a DRUNet: channels at the first level and residual blocks a level. The defaults are the published."""
+
+    width: int = 64
+    blocks: int = 4
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels at each level, top first."""
+        return [factor * self.width for factor in _FACTORS]
+
+    @property
+    def multiple(self) -> int:
+        """Image sides are padded to a multiple of this inside the network."""
+        return 2 ** (len(_FACTORS) - 1)
+
+    @property
+    def reach(self) -> int:
+        """How far, in pixels, an input pixel can influence the output: the halo that a tile needs."""
+        deepest = len(_FACTORS) - 1
+        sides = sum(2**level for level in range(deepest))
+        convolutions = 2 * self.blocks * (2 * sides + 2**deepest)
+        return 2 + convolutions + 2 * sides
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), 3x3, without bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.res = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output, of the shape of ``x``."""
+        out: Tensor = x + self.res(x)
+        return out
+
+
+class DRUNet(nn.Module):
+    """Residual blocks at four scales; strided convolutions down, transposed up, skips that are added; no bias anywhere.
+
+    ``forward`` takes (B, 2, H, W) of any size, an image and the map of its noise's standard deviation in the same units
+    (sides are padded by edge values and cropped again), and returns the denoised image (B, 1, H, W).
+    Without biases a scaled input has a scaled output: any level is a known one of an image of other contrast.
+    """
+
+    def __init__(self, config: DRUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config.channels
+
+        def blocks(channels: int) -> list[nn.Module]:
+            return [ResidualBlock(channels) for _ in range(config.blocks)]
+
+        def down(level: int) -> nn.Sequential:
+            return nn.Sequential(*blocks(c[level]), nn.Conv2d(c[level], c[level + 1], 2, stride=2, bias=False))
+
+        def up(level: int) -> nn.Sequential:
+            return nn.Sequential(nn.ConvTranspose2d(c[level + 1], c[level], 2, stride=2, bias=False), *blocks(c[level]))
+
+        self.m_head = nn.Conv2d(2, c[0], 3, padding=1, bias=False)
+        self.m_down1, self.m_down2, self.m_down3 = down(0), down(1), down(2)
+        self.m_body = nn.Sequential(*blocks(c[3]))
+        self.m_up3, self.m_up2, self.m_up1 = up(2), up(1), up(0)
+        self.m_tail = nn.Conv2d(c[0], 1, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the denoised image, (B, 2, H, W) -> (B, 1, H, W)."""
+        height, width = x.shape[-2:]
+        pad = (-width % self.config.multiple, -height % self.config.multiple)
+        if any(pad):
+            x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
+        top = self.m_head(x)
+        half = self.m_down1(top)
+        quarter = self.m_down2(half)
+        eighth = self.m_down3(quarter)
+        y = self.m_body(eighth)
+        y = self.m_up3(y + eighth)
+        y = self.m_up2(y + quarter)
+        y = self.m_up1(y + half)
+        out: Tensor = self.m_tail(y + top)
+        return out[..., :height, :width]
+
+
+def build_drunet(config: DRUNetConfig, generator: torch.Generator) -> DRUNet:
+    """Return a DRUNet in channels_last, its weights drawn from ``generator`` with He's variance.
+
+    The second convolution of each block is drawn ten times weaker: it corrects what passes by.
+    """
+    net = DRUNet(config)
+    with torch.no_grad():
+        for name, module in net.named_modules():
+            if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                continue
+            weight = module.weight
+            # With stride 2 and a 2x2 kernel each output pixel of a transposed convolution has one source a channel.
+            fan = len(weight) if isinstance(module, nn.ConvTranspose2d) else weight[0].numel()
+            gain = 2**0.5 if name.endswith("res.0") else 0.1 if name.endswith("res.2") else 1.0
+            weight.copy_(torch.randn(weight.shape, generator=generator) * gain / fan**0.5)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
