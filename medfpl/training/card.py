@@ -20,13 +20,19 @@ def describe_model(
     run: RunConfig, config: TrainConfig, store: Store, result: Result, *, name: str, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the fields of a ModelCard that ``nets.weights.save_net`` does not compute; no path is among them."""
-    restoring = config.stage == "restoration"
+    restoring, prior = config.stage == "restoration", config.stage == "prior"
     name = run.card.name or name
-    noises = [] if restoring else [NOISES.resolve(n) for n in config.data.noises] or NOISES.names()
+    noises = (
+        ["gaussian"]
+        if prior
+        else []
+        if restoring
+        else [NOISES.resolve(n) for n in config.data.noises] or NOISES.names()
+    )
     train = store.of("train")
     kinds = sorted({i.kind for i in train})
     return {
-        "name": f"{name}-restoration" if restoring else name,
+        "name": name if config.stage == "denoiser" else f"{name}-{config.stage}",
         "role": config.stage,
         "summary": run.card.summary or _summary(config, noises),
         "kinds": kinds,
@@ -53,6 +59,8 @@ def describe_model(
 def _summary(config: TrainConfig, noises: list[str]) -> str:
     if config.stage == "restoration":
         return "Restoration U-Net (clean in, clean out), whose features the denoiser is to preserve"
+    if config.stage == "prior":
+        return f"Prior for DPIR: DRUNet for white noise of a known level up to {config.prior.max_level:g} of the range"
     what = f"Specialist for {', '.join(noises)}" if len(noises) < 4 else f"Blind to which of {len(noises)} noises"
     return f"{what}; residual U-Net, {'with' if config.fpl.weight else 'without'} the feature preserving loss"
 

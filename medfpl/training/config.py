@@ -12,8 +12,8 @@ from medfpl.noises import NOISES
 from medfpl.scan import Kind
 
 CONFIG = "config.toml"  # in a run's folder
-# In the order in which "all" trains them.
-Stage = Literal["restoration", "denoiser"]
+Stage = Literal["restoration", "denoiser", "prior"]
+# What "all" trains, in order.
 STAGES: tuple[Stage, ...] = ("restoration", "denoiser")
 
 
@@ -79,6 +79,14 @@ class RestorationConfig(_Part):
     share: float = Field(default=0.2, gt=0, lt=1, description="of the budget, where both networks are trained")
 
 
+class PriorConfig(_Part):
+    """The prior of DPIR: a DRUNet (nets.drunet.DRUNetConfig) for white noise, whose level it is told."""
+
+    width: int = Field(default=16, ge=4, le=256, description="channels at the first level; the published: 64")
+    blocks: int = Field(default=2, ge=1, le=16, description="residual blocks a level; the published: 4")
+    max_level: float = Field(default=0.25, gt=0, le=1, description="strongest noise, working units; published: 50/255")
+
+
 class CardConfig(_Part):
     """What the model card says that the run cannot know."""
 
@@ -113,14 +121,16 @@ class TrainConfig(_Common):
 
     stage: Stage = "denoiser"
     fpl: FplConfig = FplConfig()
+    prior: PriorConfig = PriorConfig()
 
 
 class RunConfig(_Common):
     """A whole run: the stages it trains, one after the other, and their settings."""
 
-    stage: Literal["all", "restoration", "denoiser"] = "all"
+    stage: Literal["all", "restoration", "denoiser", "prior"] = "all"
     fpl: RunFplConfig = RunFplConfig()
     restoration: RestorationConfig = RestorationConfig()
+    prior: PriorConfig = PriorConfig()
     card: CardConfig = CardConfig()
 
     def stages(self) -> tuple[Stage, ...]:
@@ -142,7 +152,8 @@ class RunConfig(_Common):
             "steps": self.steps and max(1, round(share * self.steps)),
             "minutes": self.minutes and share * self.minutes,
             "net": self.restoration.net.model_dump() if restoring else self.net,
-            "fpl": {} if restoring else self.fpl.model_dump(),
+            "fpl": self.fpl.model_dump() if stage == "denoiser" else {},
+            "prior": self.prior if stage == "prior" else {},
         }
         return TrainConfig(**{**shared, **own})
 

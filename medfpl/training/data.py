@@ -17,13 +17,15 @@ from medfpl.scan import FloatArray, Kind
 from medfpl.seeds import numpy_generator, stable_seed
 from medfpl.store.store import Item, Split, Store
 from medfpl.training.config import DataConfig
+from medfpl.training.white import draw_level, with_white_noise
 
 
 @dataclass(frozen=True)
 class Batch:
     """Clean patches (B / copies, 1, P, P), each followed by its ``copies`` corruptions in ``noisy`` (B, 1, P, P).
 
-    Working units; ``labels`` name each item's first noise.
+    For a prior ``noisy`` is (B, 2, P, P): its second channel is the noise level. Working units; ``labels`` name each
+    item's first noise.
     """
 
     clean: Tensor
@@ -117,6 +119,7 @@ class TrainingBatches(Dataset[Batch]):
     """Map-style: index = step. ``rank`` of ``world`` devices draws its own share of each global batch.
 
     Each device's share must divide into ``parts``. Without ``corrupted`` the batches' noisy images are the clean ones.
+    With a ``white_level`` the noise is white, of a known level up to that one (see training.white).
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class TrainingBatches(Dataset[Batch]):
         world: int = 1,
         parts: int = 1,
         corrupted: bool = True,
+        white_level: float | None = None,
     ) -> None:
         if config.batch % (config.copies * world * parts):
             by = f"data.copies {config.copies} x devices {world} x accumulate {parts}"
@@ -140,7 +144,7 @@ class TrainingBatches(Dataset[Batch]):
         self._config, self._seed, self._steps = config, seed, steps
         mixture = Mixture.physical if config.mixture == "physical" else Mixture
         self._mixture = mixture(names=tuple(config.noises), clean=config.clean, pair=config.pair)
-        self._corrupted = corrupted
+        self._corrupted, self._white_level = corrupted, white_level
         share = config.batch // world
         self._mine = range(rank * share, (rank + 1) * share, config.copies)
 
@@ -176,6 +180,9 @@ class TrainingBatches(Dataset[Batch]):
         if not self._corrupted:
             return repeated, ["clean"] * len(repeated)
         flat = [s for of_copies in seeds for s in of_copies]
+        if self._white_level is not None:
+            levels = [draw_level(s, self._white_level) for s in flat]
+            return with_white_noise(repeated, levels, flat), ["white"] * len(flat)
         spread = [c for c in contexts for _ in self._copies]
         plans = [plan_item(self._mixture, s, c) for s, c in zip(flat, spread, strict=True)]
         return apply_plans(repeated, plans, flat, spread), [p.label for p in plans]

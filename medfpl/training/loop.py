@@ -1,4 +1,4 @@
-"""The one training loop: restoration network and denoiser, on a CPU, a GPU or many."""
+"""The one training loop: restoration network, denoiser and prior, on a CPU, a GPU or many."""
 
 import copy
 import hashlib
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medfpl.errors import MedfplError
 from medfpl.explain.guided import Rules, frozen
 from medfpl.explain.loss import FeaturePreservingLoss
+from medfpl.nets.drunet import DRUNet, DRUNetConfig, build_drunet
 from medfpl.nets.unet import UNet, UNetConfig, build_unet
 from medfpl.seeds import torch_generator
 from medfpl.store.store import Store
@@ -36,7 +37,7 @@ Report = Callable[[dict[str, Any]], None]
 class Result:
     """What a training left: the averaged network and its scores where they were best, and how far it came."""
 
-    net: UNet
+    net: UNet | DRUNet
     progress: Progress
     scores: Scores
     best_step: int
@@ -113,7 +114,7 @@ class _Loop:
     ) -> None:
         self.fabric, self.config, self.report = fabric, config, report
         self.last, self.best = folder / f"{config.stage}.ckpt", folder / f"{config.stage}.best.ckpt"
-        denoising = config.stage == "denoiser"
+        restoring, prior = config.stage == "restoration", config.stage == "prior"
         self.batches = TrainingBatches(
             store,
             config.data,
@@ -122,14 +123,15 @@ class _Loop:
             rank=fabric.global_rank,
             world=fabric.world_size,
             parts=config.accumulate,
-            corrupted=denoising,
+            corrupted=not restoring,
+            white_level=config.prior.max_level if prior else None,
         )
-        self.held_out = build_validation(store, config.data, config.validation_images, config.seed, corrupted=denoising)
+        self.held_out = build_validation(
+            store, config.data, config.validation_images, config.seed, corrupted=not restoring, white=prior
+        )
         self.inputs = {"store": store.fingerprint()}
-        feature = self._feature(explained) if denoising and config.fpl.weight else None
-        self.network = build_unet(
-            UNetConfig(**config.net.model_dump()), torch_generator(config.seed, "init", config.stage)
-        )
+        feature = self._feature(explained) if config.stage == "denoiser" and config.fpl.weight else None
+        self.network = _build(config)
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
         optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=config.weight_decay)
         net, self.optimizer = fabric.setup(self.network, optimizer)
@@ -298,6 +300,13 @@ class _Loop:
         kept = state["scores"]
         scores = Scores(kept["values"], tuple(kept["noises"]), tuple(kept["kinds"]))
         return Result(self.ema, self.progress, scores, state["step"])
+
+
+def _build(config: TrainConfig) -> UNet | DRUNet:
+    generator = torch_generator(config.seed, "init", config.stage)
+    if config.stage == "prior":
+        return build_drunet(DRUNetConfig(config.prior.width, config.prior.blocks), generator)
+    return build_unet(UNetConfig(**config.net.model_dump()), generator)
 
 
 def _mean(column: tuple[float, ...]) -> float | None:

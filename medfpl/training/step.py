@@ -66,8 +66,10 @@ class Step:
         """Return the network's image and what it costs."""
         originals = self._fabric.to_device(batch.clean).contiguous(memory_format=torch.channels_last)
         clean = originals.repeat_interleave(batch.copies, 0) if batch.copies > 1 else originals
-        if self._config.stage == "restoration":
-            restored = self._net(clean)
+        if self._config.stage != "denoiser":
+            # The clean image itself, or for a prior the noisy one and its level: what comes out is the image.
+            seen = self._fabric.to_device(batch.noisy).contiguous(memory_format=torch.channels_last)
+            restored = self._net(seen)
             return restored, residual_loss(restored, clean, self._config.loss), None
         noisy = self._fabric.to_device(batch.noisy).contiguous(memory_format=torch.channels_last)
         denoised = noisy - self._net(noisy)

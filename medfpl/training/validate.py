@@ -14,6 +14,7 @@ from medfpl.store.store import Store
 from medfpl.training.config import DataConfig
 from medfpl.training.data import Frames
 from medfpl.training.metrics import psnr, ssim
+from medfpl.training.white import MEASURED, with_white_noise
 
 METRICS = ("input_psnr", "psnr", "input_ssim", "ssim")
 Table = dict[str, dict[str, float]]
@@ -22,7 +23,9 @@ Reduce = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Pairs on the CPU: ``pairs[noise] = (clean, noisy)``, each (N, 1, F, F); "clean" has noisy = clean.
+    """Pairs on the CPU: ``pairs[noise] = (clean, seen)``, each (N, 1, F, F); "clean" has seen = clean.
+
+    What a prior sees is (N, 2, F, F): the noisy image and its level.
 
     ``kinds`` are those of the N images.
     """
@@ -54,15 +57,22 @@ class Scores:
 
 
 def build_validation(
-    store: Store, config: DataConfig, images: int, seed: int, *, corrupted: bool = True
+    store: Store, config: DataConfig, images: int, seed: int, *, corrupted: bool = True, white: bool = False
 ) -> ValidationSet:
-    """Draw ``images`` frames of the val split, the kinds in turn, and corrupt each with each noise at strength 0.5."""
+    """Draw ``images`` frames of the val split, the kinds in turn, and corrupt each with each noise at strength 0.5.
+
+    With ``white`` the noises are white, of the levels in training.white.MEASURED.
+    """
     frames = Frames(store, "val", config)
     side = min(config.frame, 256)
     kinds = tuple(frames.kinds[i % len(frames.kinds)] for i in range(images))
     drawn = [frames.draw(numpy_generator(seed, "validation", i), side, kind) for i, kind in enumerate(kinds)]
     clean = torch.stack([f for f, _ in drawn])
     contexts = [c for _, c in drawn]
+    if white:
+        seeds = [stable_seed(seed, "validation", "white", i) for i in range(images)]
+        seen = {f"white {level:g}" if level else "clean": [level] * images for level in (0.0, *MEASURED)}
+        return ValidationSet({n: (clean, with_white_noise(clean, s, seeds)) for n, s in seen.items()}, kinds)
     names = [NOISES.resolve(n) for n in config.noises] or NOISES.names()
     pairs = {"clean": (clean, clean)}
     for name in names if corrupted else []:
@@ -92,9 +102,9 @@ def validate(
     noises = tuple(held_out.pairs)
     values = torch.zeros(len(noises), len(held_out.kinds), len(METRICS), dtype=torch.float64)
     for k in range(rank, len(noises), world):
-        clean, noisy = held_out.pairs[noises[k]]
-        output = torch.cat([_output(net, part.to(device), residual) for part in noisy.split(batch)])
-        values[k] = torch.stack([f(x, clean) for f in (psnr, ssim) for x in (noisy, output)], 1)
+        clean, seen = held_out.pairs[noises[k]]
+        output = torch.cat([_output(net, part.to(device), residual) for part in seen.split(batch)])
+        values[k] = torch.stack([f(x, clean) for f in (psnr, ssim) for x in (seen[:, :1], output)], 1)
     net.train()
     return Scores(sum_over_ranks(values), noises, held_out.kinds)
 

@@ -202,7 +202,7 @@ def test_print_config(tmp_path, capsys):
         (["--steps", "3"], {}, 2, "steps is given twice, as an option and with --set"),
         (["--config", "absent.toml"], {}, 2, "the configuration file does not exist"),
         (["--noises", "gausian"], {"data.noises": None}, 2, "no noise is called 'gausian'"),
-        (["--stage", "prior"], {}, 2, "configuration: stage"),
+        (["--stage", "oracle"], {}, 2, "configuration: stage"),
         (["--precision", "8"], {}, 2, "--precision 8 is unknown"),
         (["--precision", "16"], {}, 1, "a CPU does not train in half precision"),
         (["--data", "absent"], {}, 1, "this is not a medfpl store"),
