@@ -42,7 +42,7 @@ def settings_table(rows: Sequence[Row]) -> list[dict[str, str]]:
                 "source": method.source if method else "",
                 "prior": _list(sorted({r.prior for r in part} - {""})),
                 "tuning": _list(sorted({r.tuning for r in part} - {""})),
-                "settings": "; ".join(sorted({_settings(r.settings) for r in part} - {""})),
+                "settings": _settings({r.settings for r in part}),
                 "level": _level(part),
                 "seconds": f"{seconds:.3g}",
                 "runs": str(len(part)),
@@ -82,8 +82,9 @@ def _tuning(rows: Sequence[Row]) -> list[str]:
     for r in rows:
         if r.tuning:
             methods[r.tuning].add(r.method)
+    said = {"tuned": "Settings tuned for each noise and kind on other patients", "default": "Default settings"}
     return [
-        f"Settings ({tuning}): {_list(sorted(found, key=stats.method_order))}."
+        f"{said.get(tuning, tuning)}: {_list(sorted(found, key=stats.method_order))}."
         for tuning, found in sorted(methods.items())
     ]
 
@@ -132,8 +133,9 @@ def _level(rows: Sequence[Row]) -> str:
     )
 
 
-def _settings(text: str) -> str:
-    return ", ".join(f"{k}={v}" for k, v in json.loads(text or "{}").items())
+def _settings(texts: set[str]) -> str:
+    found = sorted(", ".join(f"{k}={v}" for k, v in json.loads(text or "{}").items()) or "defaults" for text in texts)
+    return "; ".join(found) if len(found) < 4 else f"{len(found)} sets, by noise and kind: see results.csv"
 
 
 def _list(names: Iterable[str]) -> str:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from medfpl.bench import stats, tables
 from medfpl.bench.captions import about
+from medfpl.bench.examples import load_examples
+from medfpl.bench.figures import save_figures
 from medfpl.bench.markup import to_markdown, to_tex
+from medfpl.bench.paper import comparison_tables
 from medfpl.bench.rows import Row, TaskRow
 from medfpl.errors import MedfplError
 
@@ -47,8 +50,12 @@ def write_outputs(
     folder.mkdir(parents=True, exist_ok=True)
     lines = [*about(rows), *notes]
     made = [*tables.summary_tables(rows), *tables.score_tables(rows), *tables.task_tables(tasks)]
+    if compare_paper:
+        made += comparison_tables(rows)
     (folder / "table.md").write_text(to_markdown(made, TITLE, lines), "utf-8")
     (folder / "table.tex").write_text(to_tex(made, lines), "utf-8")
+    examples = load_examples(folder / "examples")
+    save_figures(rows, tasks, examples, folder / "figures")
     return printed(rows)
 
 

@@ -95,9 +95,11 @@ class Labels:
 
     def method(self, row: Row) -> str:
         """Return ``row``'s method, with what sets it apart from others of that name."""
+        differing = self._parts.get(row.method)
+        if not differing:
+            return row.method
         parts = (row.prior, row.tuning, _short(row.settings))
-        named = [parts[i] or "none" for i in sorted(self._parts[row.method])]
-        return f"{row.method} ({', '.join(named)})" if named else row.method
+        return f"{row.method} ({', '.join(parts[i] or 'none' for i in sorted(differing))})"
 
 
 def over_patients(values: Iterable[tuple[str, float]]) -> tuple[float, int]:

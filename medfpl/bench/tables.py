@@ -16,6 +16,7 @@ KIND_NAMES = {"ct": "CT", "xray": "X-ray", "mr": "MR", "other": "Other images"}
 DIGITS: dict[Score, int] = {"psnr": 2, "ssim": 3}
 NAMES: dict[Score, str] = {"psnr": "PSNR", "ssim": "SSIM"}
 WRAPPED = "uint8-wrapped"
+NOISY = "_noisy"  # in the name of a measure that is taken before denoising
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -136,17 +137,26 @@ def task_tables(tasks: Sequence[TaskRow]) -> list[Table]:
         part = groups[kind, task]
         methods = sorted({t.method for t in part}, key=stats.method_order)
         declared = declared_measures(task)
+        means = {
+            (measure, m): stats.over_patients(
+                (t.patient, t.value) for t in part if t.measure == measure and t.method == m
+            )[0]
+            for measure in {t.measure for t in part}
+            for m in methods
+        }
+        counterparts = {before.replace(NOISY, ""): before for before, _ in means if NOISY in before}
         body = []
         for measure in dict.fromkeys([*declared, *sorted({t.measure for t in part})]):
-            values = [
-                stats.over_patients((t.patient, t.value) for t in part if t.measure == measure and t.method == m)[0]
-                for m in methods
-            ]
-            if all(map(math.isnan, values)):
+            values = [means.get((measure, m), math.nan) for m in methods]
+            if all(map(math.isnan, values)) or measure in counterparts.values():
                 continue
+            # Before denoising a measure is the same for every method that was measured on the same images.
+            before = stats.over_patients((m, means.get((counterparts.get(measure, ""), m), math.nan)) for m in methods)[
+                0
+            ]
             meant = declared.get(measure)
             unit = meant.unit if meant else next(t.unit for t in part if t.measure == measure)
-            digits = _digits(values)
+            digits = _digits([*values, before])
             shown: list[Mark] = [""] * len(values)
             if meant:
                 shown = marks(values, digits, meant.better, meant.ideal)
@@ -154,13 +164,14 @@ def task_tables(tasks: Sequence[TaskRow]) -> list[Table]:
                 (
                     Entry(f"{measure}, {unit}" if unit not in ("", "1") else measure),
                     Entry(ideal_text(meant) if meant else number(math.nan, 0), meant.ideal if meant else math.nan),
+                    Entry(number(before, digits), before),
                     *(Entry(number(v, digits), v, m) for v, m in zip(values, shown, strict=True)),
                 )
             )
         patients = len({t.patient for t in part})
         note = f"{_count(patients, 'patient')}; mean over noises and details within a patient, then over patients."
-        meanings = tuple(f"{name}: {m.meaning}." for name, m in declared.items())
-        head = ("measure", "ideal", *methods)
+        meanings = tuple(f"{name}: {m.meaning}." for name, m in declared.items() if NOISY not in name)
+        head = ("measure", "ideal", "noisy", *methods)
         title = f"{kind_name(kind)}: task {task}"
         made.append(Table(f"task-{task}-{kind}", kind, title, head, tuple(body), (note, *meanings)))
     return made
