@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from medfpl.errors import BadInput, MedfplError, UsageError
+from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.unet import UNetConfig, build_unet
 from medfpl.nets.weights import find_model, list_models, load_net, save_net
 
@@ -37,6 +38,15 @@ def test_half_precision_weights_load_as_float32(tmp_path, run):
     assert model.card.bytes < 2.5 * model.card.parameters + 4000
 
 
+def test_a_prior_comes_back_as_a_drunet(tmp_path):
+    net = build_drunet(DRUNetConfig(4, 1), torch.Generator().manual_seed(0))
+    model = save_net(net, tmp_path / "prior", {"name": "p", "role": "prior", "summary": ""})
+    assert model.card.architecture == {"type": "drunet", "width": 4, "blocks": 1}
+    loaded = load_net(find_model(tmp_path / "prior", "prior"))
+    x = torch.rand(1, 2, 20, 17)
+    assert torch.equal(loaded(x), net(x))
+
+
 def test_changed_weights_are_refused(run):
     folder, _ = run
     data = bytearray((folder / "weights.safetensors").read_bytes())
@@ -52,6 +62,7 @@ def test_changed_weights_are_refused(run):
         ({"architecture": {"type": "unet", "width": 8, "depth": 2, "norm": "none"}}, "do not fit"),
         ({"architecture": {"type": "transformer"}}, "does not know"),
         ({"architecture": {"type": "unet", "colour": 3}}, "does not know"),
+        ({"architecture": {"type": "drunet", "width": 4, "blocks": 1}}, "a denoiser model cannot be a drunet"),
         ({"file": "../weights.safetensors"}, "outside"),
         ({"surprise": 1}, "not a model card"),
     ],
@@ -88,16 +99,22 @@ def test_names_that_are_no_model(run):
         find_model(folder, role="restoration")
 
 
-def test_every_shipped_model_loads_and_one_denoiser_is_the_default():
+@pytest.mark.parametrize("role", ["denoiser", "prior"])
+def test_one_shipped_model_of_a_role_is_the_default(role):
+    shipped = [m for m in list_models() if m.origin == "shipped" and m.card.role == role]
+    assert [m.card.default for m in shipped].count(True) == 1
+
+
+def test_every_shipped_model_loads():
     shipped = [m for m in list_models() if m.origin == "shipped"]
     for model in shipped:
         assert sum(p.numel() for p in load_net(model).parameters()) == model.card.parameters
         assert model.card.data, "a card lists the data its weights were trained on"
         assert model.card.limits
-    assert len([m for m in shipped if m.card.default and m.card.role == "denoiser"]) == 1
 
 
 def test_no_default_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDFPL_HOME", str(tmp_path))
+    monkeypatch.setattr("medfpl.nets.weights.SHIPPED", tmp_path)
     with pytest.raises(MedfplError, match="no prior model is installed"):
         find_model(role="prior")

@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from medfpl.nets.drunet import DRUNet, DRUNetConfig, build_drunet
+
+SMALL = DRUNetConfig(width=4, blocks=1)
+
+
+def small(seed: int = 0, config: DRUNetConfig = SMALL) -> DRUNet:
+    return build_drunet(config, torch.Generator().manual_seed(seed))
+
+
+def rand(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def published_names() -> dict[str, tuple[int, ...]]:
+    """The names and shapes of drunet_gray.pth, written out by the published layout."""
+    nc, wanted = (64, 128, 256, 512), {"m_head.weight": (64, 2, 3, 3), "m_tail.weight": (1, 64, 3, 3)}
+
+    def blocks(place: str, first: int, channels: int) -> None:
+        for k in range(first, first + 4):
+            for convolution in (0, 2):
+                wanted[f"{place}.{k}.res.{convolution}.weight"] = (channels, channels, 3, 3)
+
+    for level in range(3):
+        blocks(f"m_down{level + 1}", 0, nc[level])
+        wanted[f"m_down{level + 1}.4.weight"] = (nc[level + 1], nc[level], 2, 2)
+        wanted[f"m_up{level + 1}.0.weight"] = (nc[level + 1], nc[level], 2, 2)
+        blocks(f"m_up{level + 1}", 1, nc[level])
+    blocks("m_body", 0, 512)
+    return wanted
+
+
+def test_the_default_is_the_published_network():
+    with torch.device("meta"):
+        net = DRUNet(DRUNetConfig())
+    assert {k: tuple(v.shape) for k, v in net.state_dict().items()} == published_names()
+    assert sum(p.numel() for p in net.parameters()) == 32_638_656  # 32.64 M
+    assert (DRUNetConfig().reach, DRUNetConfig().multiple) == (192, 8)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (37, 50), (8, 129), (1, 1)])
+def test_any_size_comes_back_as_one_channel(shape):
+    assert small()(rand(2, 2, *shape)).shape == (2, 1, *shape)
+
+
+def test_sides_are_continued_by_their_edge_values():
+    x = rand(1, 2, 13, 17)
+    padded = torch.nn.functional.pad(x, (0, 7, 0, 3), mode="replicate")
+    assert torch.equal(small()(x), small()(padded)[..., :13, :17])
+
+
+def test_it_computes_the_published_sum_of_skips():
+    net, x = small(), rand(1, 2, 16, 24)
+    level1 = net.m_head(x)
+    level2 = net.m_down1(level1)
+    level3 = net.m_down2(level2)
+    level4 = net.m_down3(level3)
+    y = net.m_up3(net.m_body(level4) + level4)
+    y = net.m_up1(net.m_up2(y + level3) + level2)
+    assert torch.equal(net(x), net.m_tail(y + level1))
+
+
+@pytest.mark.parametrize("scale", [0.25, 4.0])
+def test_without_bias_a_scaled_input_has_a_scaled_output(scale):
+    net, x = small().double(), rand(1, 2, 24, 24, dtype=torch.double)
+    torch.testing.assert_close(net(scale * x), scale * net(x), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_no_pixel_reaches_further_than_reach(blocks):
+    config = DRUNetConfig(4, blocks)
+    net = small(3, config).double()
+    for centre in range(config.reach + 8, config.reach + 16):  # each place on the grid of the strides
+        x = rand(1, 2, 2 * centre, 2 * centre, dtype=torch.double).requires_grad_()
+        net(x)[0, 0, centre, centre].backward()
+        assert x.grad is not None
+        touched = x.grad[0].abs().sum(0).nonzero()
+        assert (touched - centre).abs().max() <= config.reach
+        assert (touched - centre).abs().max() > config.reach / 3  # the bound is no idle one
+
+
+def test_initialisation_comes_from_the_generator_and_has_the_scale_of_its_input():
+    a, b, c = small(1), small(1), small(2)
+    assert torch.equal(a.m_head.weight, b.m_head.weight)
+    assert not torch.equal(a.m_head.weight, c.m_head.weight)
+    x = torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(5))
+    assert 0.3 < float(small(1, DRUNetConfig(16, 4))(x).detach().std()) < 10
