@@ -10,7 +10,7 @@ from typing import Any, Literal
 from medfpl.bench.data import Chosen
 from medfpl.bench.tuning import Tuned, read_tuned
 from medfpl.denoisers import METHODS
-from medfpl.errors import UsageError
+from medfpl.errors import MedfplError, UsageError
 from medfpl.noises import NOISES
 from medfpl.pipeline.jobs import Shard
 from medfpl.seeds import stable_seed
@@ -145,16 +145,30 @@ class Plan:
         """Return a hash of all that decides the rows: runs that share it can be joined."""
         tuned = sorted((*key, json.dumps(asdict(t), sort_keys=True)) for key, t in self.tuned.items())
         settings = {k: v for k, v in asdict(self.settings).items() if k not in ("entries", "device", "features")}
-        entries = [(e.label, weights_of(e)) for e in self.settings.entries]
-        facts = [settings, entries, list(self.cases), [u.key for u in self.units], tuned]
+        networks = [(e.label, weights_of(e)) for e in self.settings.entries]
+        if self.settings.tasks:
+            networks.append(("features", weights_of_features(explained_network(self.settings.features))))
+        facts = [settings, networks, list(self.cases), [u.key for u in self.units], tuned]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def default_entries(model: str | None = None) -> tuple[Entry, ...]:
-    """Return every method there is, ours first; ``model`` is for ours."""
-    names = METHODS.names()
-    ordered = [n for n in FIRST if n in names] + [n for n in names if n not in FIRST]
-    return tuple(Entry(n, model if n == "medfpl" else None) for n in ordered)
+    """Return every method that can run, ours first; ``model`` is for ours.
+
+    A method whose default model is not installed is not among them.
+    """
+    names = [n for n in METHODS.names() if n not in FIRST]
+    entries = [Entry("medfpl", model), *([Entry("dpir")] if has_model(Entry("dpir")) else []), *map(Entry, names)]
+    return tuple(entries)
+
+
+def has_model(entry: Entry) -> bool:
+    """Whether the model that an entry needs is installed."""
+    try:
+        weights_of(entry)
+    except MedfplError:
+        return False
+    return True
 
 
 def default_corruptions(every: bool = False) -> tuple[Corruption, ...]:
@@ -183,6 +197,21 @@ def weights_of(entry: Entry) -> str:
     from medfpl.nets.weights import find_model
 
     return find_model(entry.model, role="prior" if entry.method == "dpir" else "denoiser").card.sha256
+
+
+def explained_network(asked: str | None) -> str | None:
+    """Return the name of the network whose features the tasks compare: the default one if there is any."""
+    from medfpl.nets.weights import list_models
+
+    defaults = [m.card.name for m in list_models() if m.card.role == "restoration" and m.card.default]
+    return asked or (defaults[0] if defaults else None)
+
+
+def weights_of_features(name: str | None) -> str:
+    """Return the hash of that network's weights, "" for none; UsageError if there is no model of that name."""
+    from medfpl.nets.weights import find_model
+
+    return "" if name is None else find_model(name, role="restoration").card.sha256
 
 
 def _unit(case: Chosen, corruption: Corruption, strength: float, seed: int) -> Unit:

@@ -18,7 +18,16 @@ from medfpl.bench.cases import Case
 from medfpl.bench.data import Cases, Chosen, DataSettings, find_cases
 from medfpl.bench.executors import open_executor
 from medfpl.bench.journal import STREAMS, Journal, Results, journals_of, read_results
-from medfpl.bench.plan import BenchSettings, Plan, Unit, default_corruptions, default_entries, describe, make_plan
+from medfpl.bench.plan import (
+    BenchSettings,
+    Plan,
+    Unit,
+    default_corruptions,
+    default_entries,
+    describe,
+    explained_network,
+    make_plan,
+)
 from medfpl.bench.rows import Row, TaskRow, columns
 from medfpl.bench.tuning import tuned_for
 from medfpl.bench.unit import Done, Run, Work, run_unit
@@ -114,6 +123,8 @@ def run_bench(
         from medfpl.bench.outputs import write_outputs
 
         notes = [*cases.notes, *_counted(results.notes)]
+        if "features" in settings.tasks and explained_network(settings.features) is None:
+            notes.append("features: there is no restoration network to take them from (--features)")
         printed = write_outputs(results.rows, results.tasks, output, compare_paper=compare_paper, notes=notes)
     seconds = time.monotonic() - clock
     _end(output, shard, run, seconds)
@@ -154,6 +165,7 @@ def _works(plan: Plan, units: Sequence[Unit], device: str) -> Iterator[Work]:
     """Yield the work of each unit; a case is read once, when the first of its units is due."""
     loaded: Case | None = None
     chosen = plan.settings
+    features = explained_network(chosen.features) if chosen.tasks else None
     for unit in units:
         if loaded is None or loaded.id != unit.case:
             loaded = _load(plan.cases[unit.case])
@@ -164,7 +176,7 @@ def _works(plan: Plan, units: Sequence[Unit], device: str) -> Iterator[Work]:
             runs.append(Run(plan.cell(unit, entry), entry, tuned, "tuned" if known else "defaults"))
         strength = 0.5 if 0.5 in chosen.strengths else chosen.strengths[0]
         keep = unit.case in plan.examples and unit.strength == strength
-        yield Work(unit, loaded, tuple(runs), chosen.psnr, chosen.tasks, chosen.features, device, keep)
+        yield Work(unit, loaded, tuple(runs), chosen.psnr, chosen.tasks, features, device, keep)
 
 
 def _load(chosen: Chosen) -> Case:
