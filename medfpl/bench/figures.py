@@ -73,9 +73,7 @@ def _figures(rows: Sequence[Row], tasks: Sequence[TaskRow]) -> Iterator[tuple[st
         if NOISY in measure:
             continue
         title = f"{kind_name(kind)}: {task}, {measure}"
-        alt = (
-            f"{measure} of every method by {plotting.split_detail(part[0].detail)[1]}; means over noises and patients."
-        )
+        alt = f"{measure} of every method by {_axis(part)[1]}; means over noises and patients."
         yield (
             f"task-{task}-{measure}-{kind}".replace(" ", "-"),
             kind,
@@ -165,14 +163,15 @@ def strengths(rows: Sequence[Row], kind: str, score: Score, title: str) -> "Figu
 
 
 def task_curves(part: Sequence[TaskRow], title: str, before: Sequence[TaskRow] = ()) -> "Figure":
-    """Return one measure of a task by the first number of its details; a panel each for what else they say.
+    """Return one measure of a task by the first number that its details differ in; a panel each for the rest.
 
     ``before`` are the same measure's values in the noisy images.
     """
     curves: dict[str, dict[tuple[str, float], list[TaskRow]]] = defaultdict(lambda: defaultdict(list))
+    place, across = _axis(part)
     for name, rows in ((None, part), ("", before)):
         for t in rows:
-            x, _, rest = plotting.split_detail(t.detail)
+            x, _, rest = plotting.split_detail(t.detail, place)
             curves[rest][t.method if name is None else name, x].append(t)
     methods = sorted({t.method for t in part}, key=stats.method_order)
     names = sorted(curves, key=lambda rest: (plotting.numbers(rest), rest))[:MAX_PANELS]
@@ -190,7 +189,7 @@ def task_curves(part: Sequence[TaskRow], title: str, before: Sequence[TaskRow] =
         axes.set_title(rest, fontsize=8.5)
     unit = part[0].unit if part[0].unit not in ("", "1") else ""
     upwards = ", ".join(filter(None, (part[0].measure.replace("_", " "), unit)))
-    plotting.finish(figure, plotting.split_detail(part[0].detail)[1], upwards)
+    plotting.finish(figure, across, upwards)
     return figure
 
 
@@ -213,13 +212,19 @@ def strip(example: Example) -> "Image":
 
 
 def _task_groups(tasks: Sequence[TaskRow]) -> dict[tuple[str, str, str], list[TaskRow]]:
-    """Return the rows of every kind, task and measure whose details are numbers, two or more."""
+    """Return the rows of every kind, task and measure whose details differ in a number."""
     groups: dict[tuple[str, str, str], list[TaskRow]] = defaultdict(list)
     for t in tasks:
         if plotting.numbers(t.detail) and not math.isnan(t.value):
             groups[t.kind, t.task, t.measure].append(t)
-    chosen = [(k, g) for k, g in groups.items() if len({plotting.split_detail(t.detail)[0] for t in g}) > 1]
+    chosen = [(k, g) for k, g in groups.items() if plotting.varying_place(t.detail for t in g) is not None]
     return dict(sorted(chosen, key=lambda item: (stats.kind_order(item[0][0]), item[0][1:])))
+
+
+def _axis(part: Sequence[TaskRow]) -> tuple[int, str]:
+    """Return which number of the details is drawn along x, and its unit."""
+    place = plotting.varying_place(t.detail for t in part) or 0
+    return place, plotting.split_detail(part[0].detail, place)[1]
 
 
 def _at_strength(rows: Sequence[Row], strength: float, field: str) -> float:

@@ -9,6 +9,7 @@ from medfpl.bench.captions import about
 from medfpl.bench.examples import load_examples
 from medfpl.bench.figures import save_figures
 from medfpl.bench.markup import to_markdown, to_tex
+from medfpl.bench.page import write_page
 from medfpl.bench.paper import comparison_tables
 from medfpl.bench.rows import Row, TaskRow
 from medfpl.errors import MedfplError
@@ -55,7 +56,8 @@ def write_outputs(
     (folder / "table.md").write_text(to_markdown(made, TITLE, lines), "utf-8")
     (folder / "table.tex").write_text(to_tex(made, lines), "utf-8")
     examples = load_examples(folder / "examples")
-    save_figures(rows, tasks, examples, folder / "figures")
+    pictures = save_figures(rows, tasks, examples, folder / "figures")
+    write_page(folder / "report.html", TITLE, rows, made, pictures, examples, lines)
     return printed(rows)
 
 

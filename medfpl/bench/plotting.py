@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -103,18 +103,24 @@ def numbers(detail: str) -> list[tuple[float, str]]:
     return [(float(n.replace("\N{MINUS SIGN}", "-")), unit) for n, unit in _NUMBER.findall(detail)]
 
 
-def split_detail(detail: str) -> tuple[float, str, str]:
-    """Return a detail's first number, what stands for that number on an axis, and the rest of the detail.
+def split_detail(detail: str, place: int = 0) -> tuple[float, str, str]:
+    """Return the ``place``-th number of a detail, its unit, and the rest of the detail; NaN if there is none.
 
-    "20 HU, 3 mm" -> (20, "HU", "3 mm"); "contrast 20 HU, 3 mm" -> (20, "contrast, HU", "3 mm"). NaN without a number.
+    "20 HU, 3 mm" -> (20, "HU", "3 mm"), and for place 1 (3, "mm", "20 HU").
     """
-    found = _NUMBER.search(detail)
-    if not found:
+    found = list(_NUMBER.finditer(detail))
+    if len(found) <= place:
         return math.nan, "", detail
-    before = detail[: found.start()].rstrip(" =:")
-    rest = detail[found.end() :].strip(" ,;")
-    name = ", ".join(filter(None, (before.strip(" ,;"), found[2])))
-    return numbers(found[0])[0][0], name, rest
+    chosen = found[place]
+    value, unit = numbers(chosen[0])[0]
+    rest = ", ".join(filter(None, (detail[: chosen.start()].strip(" ,;"), detail[chosen.end() :].strip(" ,;"))))
+    return value, unit, rest
+
+
+def varying_place(details: Iterable[str]) -> int | None:
+    """Return which of the details' numbers is the first that differs between them; None if none does."""
+    columns = zip(*(numbers(d) for d in set(details)), strict=False)
+    return next((i for i, column in enumerate(columns) if len(set(column)) > 1), None)
 
 
 def _pixels(axes: "Axes", points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float]]:

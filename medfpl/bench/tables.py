@@ -128,7 +128,7 @@ def summary_tables(rows: Sequence[Row], seed: int = 0) -> list[Table]:
 
 
 def task_tables(tasks: Sequence[TaskRow]) -> list[Table]:
-    """Return for every kind and task its measures by method, averaged over noises, details and patients."""
+    """Return for every kind and task its measures by method: means over noises, contrasts, sizes and patients."""
     groups: dict[tuple[str, str], list[TaskRow]] = defaultdict(list)
     for t in tasks:
         groups[t.kind, t.task].append(t)
@@ -137,39 +137,30 @@ def task_tables(tasks: Sequence[TaskRow]) -> list[Table]:
         part = groups[kind, task]
         methods = sorted({t.method for t in part}, key=stats.method_order)
         declared = declared_measures(task)
-        means = {
-            (measure, m): stats.over_patients(
-                (t.patient, t.value) for t in part if t.measure == measure and t.method == m
-            )[0]
-            for measure in {t.measure for t in part}
-            for m in methods
-        }
-        counterparts = {before.replace(NOISY, ""): before for before, _ in means if NOISY in before}
         body = []
-        for measure in dict.fromkeys([*declared, *sorted({t.measure for t in part})]):
-            values = [means.get((measure, m), math.nan) for m in methods]
-            if all(map(math.isnan, values)) or measure in counterparts.values():
-                continue
-            # Before denoising a measure is the same for every method that was measured on the same images.
-            before = stats.over_patients((m, means.get((counterparts.get(measure, ""), m), math.nan)) for m in methods)[
-                0
-            ]
+        for measure, detail in _lines(part, declared):
+            mine = [t for t in part if (t.measure, _class(t.detail)) == (measure, detail)]
+            values = [stats.over_patients((t.patient, t.value) for t in mine if t.method == m)[0] for m in methods]
+            # Before denoising a measure is the same for every method.
+            at_first = [t for t in part if NOISY in t.measure and t.measure.replace(NOISY, "") == measure]
+            before = stats.over_patients((t.patient, t.value) for t in at_first if _class(t.detail) == detail)[0]
             meant = declared.get(measure)
-            unit = meant.unit if meant else next(t.unit for t in part if t.measure == measure)
+            unit = meant.unit if meant else mine[0].unit
             digits = _digits([*values, before])
             shown: list[Mark] = [""] * len(values)
             if meant:
                 shown = marks(values, digits, meant.better, meant.ideal)
+            name = f"{measure} ({detail})" if detail else measure
             body.append(
                 (
-                    Entry(f"{measure}, {unit}" if unit not in ("", "1") else measure),
+                    Entry(f"{name}, {unit}" if unit not in ("", "1") else name),
                     Entry(ideal_text(meant) if meant else number(math.nan, 0), meant.ideal if meant else math.nan),
                     Entry(number(before, digits), before),
                     *(Entry(number(v, digits), v, m) for v, m in zip(values, shown, strict=True)),
                 )
             )
         patients = len({t.patient for t in part})
-        note = f"{_count(patients, 'patient')}; mean over noises and details within a patient, then over patients."
+        note = f"{_count(patients, 'patient')}; mean over noises, contrasts and sizes in a patient, then over patients."
         meanings = tuple(f"{name}: {m.meaning}." for name, m in declared.items() if NOISY not in name)
         head = ("measure", "ideal", "noisy", *methods)
         title = f"{kind_name(kind)}: task {task}"
@@ -276,6 +267,18 @@ def _interval_notes(leads: Sequence[stats.Difference]) -> list[str]:
     if fewest < stats.FEW:
         note += f" With {fewest} patients it is narrower than it should be."
     return [note]
+
+
+def _lines(part: Sequence[TaskRow], declared: Mapping[str, Measure]) -> list[tuple[str, str]]:
+    """Return the (measure, detail without numbers) that a task table has lines for; the noisy have a column."""
+    known = list(declared)
+    found = {(t.measure, _class(t.detail)) for t in part if NOISY not in t.measure}
+    return sorted(found, key=lambda k: (known.index(k[0]) if k[0] in known else len(known), k))
+
+
+def _class(detail: str) -> str:
+    # Tissues are not to be averaged: one's rise hides the other's fall. Contrasts and sizes are drawn as curves.
+    return "" if any(c.isdigit() for c in detail) else detail
 
 
 def _mark_columns(body: Sequence[tuple[Entry, ...]], columns: Mapping[int, tuple[str, int]]) -> list[tuple[Entry, ...]]:

@@ -98,9 +98,10 @@ def tasks(scores: list[Row]) -> list[TaskRow]:
         for contrast in (20, 50, 100, 200):
             for radius in (3, 6):
                 value = 1 - np.exp(-contrast * radius / 300) * (1 - r.ssim) * 3
-                detail = f"{contrast} HU, {radius} mm"
+                detail = f"{contrast} HU, {radius} px"
                 fields = (r.cell, r.case, r.patient, r.kind, r.noise, r.mode, r.strength, r.seed, r.method, r.prior)
-                made.append(TaskRow(*fields, "lesions", "contrast_recovery", detail, "1", float(value)))
+                made.append(TaskRow(*fields, "lesions", "recovery", detail, "", float(value)))
+                made.append(TaskRow(*fields, "lesions", "recovery_noisy", detail, "", 1.0))
     return made
 
 
