@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from medfpl import __version__
+from medfpl.cli._denoise_report import Report
 from medfpl.cli.output import Output, as_known
 from medfpl.errors import EXIT_NOTHING_DONE, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, BadInput, UsageError, escape
 from medfpl.io.atomic import atomic_target, sweep
@@ -23,7 +24,16 @@ from medfpl.pipeline.scale import SeriesScale
 MAX_ROWS = 24
 
 
-def run(out: Output, work: Plan, recipe: Recipe, wishes: Wishes, part: Shard, at_once: int, seed: int) -> int:
+def run(
+    out: Output,
+    work: Plan,
+    recipe: Recipe,
+    wishes: Wishes,
+    part: Shard,
+    at_once: int,
+    seed: int,
+    report: Report | None = None,
+) -> int:
     """Do the work of ``work`` and return the exit code."""
     clock, started = time.monotonic(), datetime.now(UTC).replace(microsecond=0)
     record = work.folder / run_name(part.index, part.count) if work.folder else None
@@ -45,7 +55,7 @@ def run(out: Output, work: Plan, recipe: Recipe, wishes: Wishes, part: Shard, at
         _tell(out, outcome)
     engine = EngineOnDemand(recipe, on_load)
     try:
-        _all(out, work, engine, replace(wishes, when=stated), at_once, outcomes)
+        _all(out, work, engine, replace(wishes, when=stated), at_once, outcomes, report)
     except FailedToLoad as failure:
         raise failure.cause from None
     except KeyboardInterrupt:
@@ -56,9 +66,16 @@ def run(out: Output, work: Plan, recipe: Recipe, wishes: Wishes, part: Shard, at
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "kept", "failed")}
     counts["skipped"] = len(work.skipped)
     device = engine.engine.device if engine.engine else ""
-    if record and engine.engine:
-        files = [_row(o, o.job.relative, [_below(p, record.parent) for p in o.outputs]) for o in outcomes]
-        _close(record, earlier, finish_run({**this, "device": device}, seconds=seconds, files=files), counts["done"])
+    page = report.write(out, recipe, engine.engine, outcomes, seed) if report else None
+    numbers = report.collector.numbers() if report and page else {}
+    if record and (engine.engine or numbers):
+        files = [_row(o, o.job.relative, [_below(p, record.parent) for p in o.outputs], numbers) for o in outcomes]
+        _close(
+            record,
+            earlier,
+            finish_run({**this, "device": device}, seconds=seconds, files=files),
+            counts["done"] or len(numbers),
+        )
     out.result(
         {
             "command": "denoise",
@@ -69,13 +86,17 @@ def run(out: Output, work: Plan, recipe: Recipe, wishes: Wishes, part: Shard, at
             "seed": seed,
             "counts": counts,
             "seconds": round(seconds, 3),
-            "files": [_row(o, o.job.path, o.outputs) for o in outcomes],
+            "files": [_row(o, o.job.path, o.outputs, numbers) for o in outcomes],
+            **({"report": str(page)} if page else {}),
         }
     )
     _show_notes(out, outcomes)
     _show_table(out, outcomes)
     _show_counts(out, counts, seconds, record if counts["done"] else None)
-    return _exit_code(out, outcomes, part)
+    if page:
+        out.say(f"report: {escape(page)}")
+    code = _exit_code(out, outcomes, part)
+    return EXIT_SOME_FAILED if code == EXIT_OK and report and outcomes and not page else code
 
 
 def _exit_code(out: Output, outcomes: Sequence[Outcome], part: Shard) -> int:
@@ -95,9 +116,9 @@ def _write(record: Path, runs: Sequence[dict[str, Any]]) -> None:
         temporary.write_bytes(manifest_bytes(runs))
 
 
-def _close(record: Path, earlier: list[dict[str, Any]], this: dict[str, Any], done: int) -> None:
+def _close(record: Path, earlier: list[dict[str, Any]], this: dict[str, Any], made: int) -> None:
     """Write the run's end; one that made nothing leaves no trace."""
-    if done:
+    if made:
         _write(record, [*earlier, this])
     elif earlier:
         _write(record, earlier)
@@ -135,7 +156,13 @@ def show_plan(out: Output, work: Plan, wishes: Wishes) -> int:
 
 
 def _all(
-    out: Output, work: Plan, engine: EngineOnDemand, wishes: Wishes, at_once: int, outcomes: list[Outcome]
+    out: Output,
+    work: Plan,
+    engine: EngineOnDemand,
+    wishes: Wishes,
+    at_once: int,
+    outcomes: list[Outcome],
+    report: Report | None,
 ) -> None:
     found: dict[int, Outcome] = {}
     shares: dict[Path, float] = {}
@@ -152,6 +179,7 @@ def _all(
             SeriesScale(work.siblings, allow_burned_in=wishes.allow_burned_in),
             at_once=at_once,
             watch=watch,
+            collect=report.collect if report else None,
         )
         try:
             # closing: a Ctrl-C that falls into this loop must end the worker threads first.
@@ -192,7 +220,10 @@ def _greeting(engine: Engine) -> str:
     return f"{name} on {describe_device(engine.device)}"
 
 
-def _row(outcome: Outcome, name: Path, outputs: Iterable[Path]) -> dict[str, Any]:
+def _row(
+    outcome: Outcome, name: Path, outputs: Iterable[Path], numbers: Mapping[Path, dict[str, int]]
+) -> dict[str, Any]:
+    """Return what is recorded of one file; with a report, also by which numbers that calls it."""
     error = None if outcome.error is None else as_known(outcome.error)
     return {
         "input": name.as_posix(),
@@ -208,6 +239,7 @@ def _row(outcome: Outcome, name: Path, outputs: Iterable[Path]) -> dict[str, Any
         "notes": list(outcome.notes),
         "error": None if error is None else error.message,
         "hint": None if error is None else error.hint,
+        **({"report": numbers[outcome.job.path]} if outcome.job.path in numbers else {}),
     }
 
 

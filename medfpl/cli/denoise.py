@@ -48,6 +48,15 @@ Residual = Annotated[
 Preview = Annotated[
     bool, typer.Option("--preview", help="Also write a PNG of before, after and residual.", rich_help_panel=FILES)
 ]
+ReportPage = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="Also write one page to look through: before, after, flags, noise. No names in it.",
+        rich_help_panel=FILES,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=FILES)]
 Resume = Annotated[bool, typer.Option("--resume", help="Skip what an earlier run has done.", rich_help_panel=FILES)]
 ShardText = Annotated[
@@ -86,6 +95,7 @@ def denoise(
     strength: Strength = 1.0,
     residual: Residual = False,
     preview: Preview = False,
+    report: ReportPage = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
     shard: ShardText = "1/1",
@@ -106,8 +116,10 @@ def denoise(
     Examples:
       medfpl denoise scan.dcm
       medfpl denoise study/ -o denoised/ --resume
+      medfpl denoise study/ -o denoised/ --report denoised/report.html
       medfpl denoise ct.nii.gz -o out.nii.gz --method nlm --noise-level 25 --residual
     """
+    from medfpl.cli._denoise_report import reporting
     from medfpl.cli._denoise_run import run, show_plan
     from medfpl.pipeline.engine import NoiseLevel, Recipe
     from medfpl.pipeline.jobs import Shard, plan
@@ -138,4 +150,6 @@ def denoise(
     out = Output(as_json=as_json, quiet=quiet)
     if dry_run:
         return show_plan(out, work.shard(part), wishes)
-    return run(out, work.shard(part), recipe, wishes, part, jobs, seed)
+    mine = work.shard(part)
+    with reporting(report, mine, wishes) as page:
+        return run(out, mine, recipe, wishes, part, jobs, seed, page)

@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from medfpl.errors import TargetExists
+from medfpl.errors import BadInput, MedfplError, TargetExists
 from medfpl.io import check_suffix, read, sniff, write
 from medfpl.io.atomic import check_target
 from medfpl.pipeline.batch import Slots, Stopped, run_batch
-from medfpl.pipeline.engine import Denoised, Engine, Recipe, load
+from medfpl.pipeline.engine import Denoised, Engine, Recipe, load, measure_noise
 from medfpl.pipeline.extras import preview_target, residual_target, write_preview, write_residual
 from medfpl.pipeline.jobs import Job
 from medfpl.pipeline.scale import SeriesScale
@@ -65,6 +65,9 @@ class Outcome:
     error: Exception | None = None
 
 
+Collect = Callable[[Job, Scan, Denoised], None]
+
+
 class FailedToLoad(Exception):
     """The method itself cannot be had, so that no file can be denoised; ``cause`` says why."""
 
@@ -105,10 +108,12 @@ def denoise_files(
     *,
     at_once: int = 1,
     watch: Callable[[Job, float], None] = lambda job, share: None,
+    collect: Collect | None = None,
 ) -> Generator[tuple[int, Outcome]]:
     """Yield (position in ``jobs``, outcome) as each file is finished.
 
-    ``watch(job, share)`` is told from the working threads how much of a file is denoised, 0 to 1.
+    ``watch(job, share)`` is told from the working threads how much of a file is denoised, 0 to 1. ``collect`` is
+    given each scan and its result, also those of files kept from before, which are then read again.
 
     Raises:
         FailedToLoad: when the method cannot be loaded.
@@ -117,7 +122,7 @@ def denoise_files(
     def work(job: Job, slots: Slots) -> Outcome:
         started = time.monotonic()
         try:
-            return _denoise_file(job, engine, wishes, scale, slots, watch, started)
+            return _denoise_file(job, engine, wishes, scale, slots, watch, collect, started)
         except FailedToLoad:
             raise
         except Stopped:
@@ -135,12 +140,17 @@ def _denoise_file(
     scale: SeriesScale,
     slots: Slots,
     watch: Callable[[Job, float], None],
+    collect: Collect | None,
     started: float,
 ) -> Outcome:
     beside = wishes.by_products(job.target)
     outputs = (job.target, *beside)
     there = [path.exists() for path in outputs]
     if wishes.resume and all(there):
+        if collect is not None:
+            with slots.compute():
+                slots.check()
+                collect(job, *_read_again(job, wishes, scale))
         return Outcome(job, "kept", outputs)
     # A resumed run makes a by-product that is missing together with its image, and gets the same bytes again.
     overwrite = wishes.overwrite or wishes.resume
@@ -163,7 +173,20 @@ def _denoise_file(
         write_preview(scan, result.scan, preview_target(job.target), overwrite=overwrite)
     options = wishes.for_format(scan.source.format)
     written = write(result.scan, job.target, engine.derivation, overwrite=overwrite, **options)
-    return _outcome(job, scan, result, (*written, *beside), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    if collect is not None:
+        collect(job, scan, result)
+    return _outcome(job, scan, result, (*written, *beside), seconds)
+
+
+def _read_again(job: Job, wishes: Wishes, scale: SeriesScale) -> tuple[Scan, Denoised]:
+    """Return the scan of a file and its result of an earlier run."""
+    before = scale.apply(_read(job.path, wishes))
+    try:
+        after = before.with_pixels(_read(job.target, wishes).pixels)
+    except (MedfplError, ValueError) as error:
+        raise BadInput("its result of an earlier run cannot be read", "remove it, or use --overwrite") from error
+    return before, Denoised(after, *measure_noise(before, after))
 
 
 def _read(path: Path, wishes: Wishes) -> Scan:
