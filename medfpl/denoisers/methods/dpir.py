@@ -31,19 +31,22 @@ class PriorDenoiser:
     tile: int = TILE
 
     def denoise(self, x: Tensor, *, noise_level: Tensor | float | None = None) -> Tensor:
-        """Return ``x`` less white noise of ``noise_level``, (B, 1, H, W) in working units; at level 0 ``x`` itself."""
+        """Return ``x`` less white noise of ``noise_level``, (B, 1, H, W) in working units.
+
+        A level below the least that a prior is asked for (hqs.LEAST) takes its share of what that one would: at level
+        0 the result is ``x`` itself.
+        """
         with torch.inference_mode():
             levels = noise_levels(x, noise_level)
             seen = x.to(self.device, torch.float32)
-            told = levels.to(self.device, torch.float32)
+            told = levels.to(self.device, torch.float32).clamp_min(hqs.LEAST)
             if self.mode == "direct":
                 found = self.prior(seen, told)
             else:
                 found = hqs.restore(
                     seen, hqs.Identity(), self.prior, told, iterations=self.iterations, weight=self.weight
                 )
-            # The change is added to the image as it came, so that a level of 0 leaves every bit.
-            return x + torch.where(levels > 0, (found - seen).to(x.device, x.dtype), 0)
+            return x + (found - seen).to(x.device, x.dtype) * (levels / hqs.LEAST).clamp_max(1)
 
     def prior(self, x: Tensor, level: Tensor) -> Tensor:
         """Return one pass of the network over ``x`` (B, 1, H, W), float32 on its device, at ``level`` (B, 1, 1, 1).
