@@ -91,6 +91,7 @@ const compare = (() => {
       const name = find(side).value;
       image.width = one.width;
       image.height = one.height;
+      image.classList.toggle("small", one.width < 360); // enlarged: show its pixels
       image.src = one.images[name];
       image.alt = `${one.noise} noise, ${label(name)}`;
       find(`name-${side}`).textContent = label(name);
