@@ -22,7 +22,7 @@ CT_CLASSES = {
 }
 TISSUE_HU = (-150.0, 250.0)
 TISSUE_RANGE = (0.15, 0.95)  # of the working range, for images without a scale of their own
-CLASS_MARGIN, CLASS_SMALLEST = 2, 100  # pixels
+CLASS_MARGIN, CLASS_SMALLEST = 2, 400  # pixels
 
 
 def plane(image: Tensor) -> FloatArray:
@@ -89,7 +89,7 @@ def spread(rng: np.random.Generator, case: Case, reaches: Sequence[int], margins
 
 
 def classes(case: Case) -> dict[str, Mask]:
-    """Return the pixels well inside each tissue class that has at least 100 of them.
+    """Return the pixels well inside each tissue class that has at least 400 of them.
 
     On a CT the classes of ``CT_CLASSES`` by the smoothed HU; else the dark, middle and bright third of the body's
     pixels (above 5 % of the range). Two pixels next to another class are left out.
