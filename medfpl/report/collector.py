@@ -28,10 +28,16 @@ MAP_SIDE, MAP_LEVELS = 128, 63
 
 @dataclass(frozen=True)
 class Flag:
-    """Something to look at: ``text`` says what, ``slice`` (from 0, in its file) where; None means the whole file."""
+    """Something to look at.
+
+    ``text`` says what; ``slice`` (from 0, in its file) and ``box`` (top, bottom, left, right in pixels of the file)
+    say where, None for all of it. Flags of a higher ``score`` are shown first.
+    """
 
     text: str
     slice: int | None = None
+    box: tuple[int, int, int, int] | None = None
+    score: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Collector:
             path: one of those the collector was made with.
             before: the scan as it was read.
             result: the denoised scan and its noise.
-            maps: feature maps by name, each (z, y, x) from 0 (nothing) to 1; NaN where there is none.
+            maps: feature maps by name, each (z, y, x) from 0 (nothing) to 1, or from -1 (lost) to 1 (gained).
             flags: what a doctor should look at first.
         """
         place, after = self._places[path], result.scan
@@ -164,7 +170,7 @@ class Collector:
     def _map(self, values: npt.NDArray[np.float32]) -> tuple[tuple[int, int], Block]:
         height, width = values.shape
         size = display.display_size(height, width, MAP_SIDE)
-        share = np.clip(np.nan_to_num(values.astype(np.float32), nan=0.0), 0, 1)
+        share = np.clip(np.nan_to_num(values.astype(np.float32), nan=0.0), -1, 1)
         levels = np.rint(MAP_LEVELS * display.shrink(share, size)).astype(np.int32)
         return size, self._keep(pack_map(levels))
 

@@ -39,6 +39,17 @@ class View:
         image = image[::-1] if self.flip_rows else image
         return image[:, ::-1] if self.flip_columns else image
 
+    def turned_box(self, box: tuple[int, int, int, int], shape: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return where (top, bottom, left, right) in pixels of a slice of ``shape`` is seen, each from 0 to 1."""
+        down, across = (box[0] / shape[0], box[1] / shape[0]), (box[2] / shape[1], box[3] / shape[1])
+        if self.swap:
+            down, across = across, down
+        if self.flip_rows:
+            down = 1 - down[1], 1 - down[0]
+        if self.flip_columns:
+            across = 1 - across[1], 1 - across[0]
+        return (*down, *across)
+
 
 def choose_view(scan: Scan) -> View:
     """Return the view of ``scan``: DICOM as its rows lie, NIfTI and the like as a radiologist expects.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from medfpl import __version__
 from medfpl.io.atomic import atomic_target
 from medfpl.manifest import versions
-from medfpl.report.collector import Block, Collector, Series
+from medfpl.report.collector import Block, Collector, Flag, Series
 from medfpl.report.display import LIMITS_OF_CT
 from medfpl.views import CT_WINDOWS, Window
 
@@ -153,7 +153,7 @@ def _row(series: Series) -> dict[str, Any]:
         "noise": noise,
         "change": (noise[1] / noise[0] - 1) * 100 if noise and noise[0] > 0 else None,
         "thumbnail": series.files[len(series.files) // 2].thumbnail,
-        "flagged": sum(bool(f.flags) for f in series.files),
+        "flagged": any(f.flags for f in series.files),
         "display": _display(series, [p.grid.step for p in pictures]),
     }
 
@@ -175,22 +175,34 @@ def _display(series: Series, steps: Sequence[float]) -> str:
 
 
 def _flags(series: Sequence[Series]) -> list[dict[str, Any]]:
+    """Return what the list of flags shows, one a slice, the worst first."""
+    found = [(s, number, flags) for s in series for number, flags in _flagged(s).items()]
+    found.sort(key=lambda item: -max(flag.score for flag in item[2]))
     return [
-        {"series": s.number, "slice": number, "shown": shown, "text": text}
-        for s in series
-        for number, shown, text in _flagged(s)
+        {
+            "series": s.number,
+            "slice": number,
+            # Of one image, or of a whole file that is the series, there is no slice to name.
+            "named": s.slices > 1 and (len(s.files) > 1 or any(flag.slice is not None for flag in flags)),
+            "text": "; ".join(_texts(flags)),
+        }
+        for s, number, flags in found
     ]
 
 
-def _flagged(series: Series) -> Iterator[tuple[int | None, int, str]]:
-    """Yield number of the slice (None: all of the series), number to jump to, and text of each flag."""
+def _texts(flags: Sequence[Flag]) -> list[str]:
+    return [text + (f" ({n} places)" if n > 1 else "") for text, n in Counter(flag.text for flag in flags).items()]
+
+
+def _flagged(series: Series) -> dict[int, list[Flag]]:
+    """Return the flags of each slice that has some, by its number; those of a whole file are its first slice's."""
+    found: dict[int, list[Flag]] = {}
     before = 0
     for file in series.files:
         for flag in file.flags:
-            alone = series.slices == 1 or (flag.slice is None and len(series.files) == 1)
-            number = before + (flag.slice or 0) + 1
-            yield (None if alone else number), number, flag.text
+            found.setdefault(before + (flag.slice or 0) + 1, []).append(flag)
         before += file.depth
+    return found
 
 
 def _warnings(series: Sequence[Series], about: About) -> list[str]:
@@ -216,9 +228,7 @@ def _counts(series: Sequence[Series]) -> str:
 def _series(series: Series) -> dict[str, Any]:
     """Return what the viewer needs of a series, as plain values."""
     first, pictures = series.files[0], [picture for _, _, picture in series.pictures()]
-    flags: dict[int, list[str]] = {}
-    for _, number, text in _flagged(series):
-        flags.setdefault(number, []).append(text)
+    flags = _flagged(series)
     return {
         "number": series.number,
         "label": f"Series {series.number}: {KINDS[first.kind]}",
@@ -237,9 +247,10 @@ def _series(series: Series) -> dict[str, Any]:
                 "grid": [picture.grid.zero, picture.grid.step],
                 "pair": _name(picture.pair),
                 "maps": {name: [size, _name(block)] for name, (size, block) in picture.maps.items()},
-                "flags": flags.get(number, []),
+                "flags": _texts(flags.get(number, [])),
+                "boxes": [file.view.turned_box(f.box, file.native) for f in flags.get(number, []) if f.box],
             }
-            for number, _, picture in series.pictures()
+            for number, file, picture in series.pictures()
         ],
     }
 

@@ -1,8 +1,9 @@
 // Pixels to canvases: window and level, what was removed, and the map's colours.
 
 const MAP_LEVELS = 63;
-// Dark violet, magenta, orange, pale yellow.
+// Dark violet, magenta, orange, pale yellow; below zero, dark to pale blue.
 const COLOURS = [[59, 15, 112], [181, 54, 122], [251, 136, 97], [252, 253, 191]];
+const BELOW = [[8, 48, 107], [33, 113, 181], [75, 176, 230], [180, 240, 255]];
 
 function fresh(width, height) {
   const canvas = document.createElement("canvas");
@@ -33,10 +34,11 @@ function paintMap(map) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(map.width, map.height);
   map.levels.forEach((level, i) => {
-    const share = level / MAP_LEVELS, at = share * (COLOURS.length - 1);
+    const share = Math.abs(level) / MAP_LEVELS, at = share * (COLOURS.length - 1);
+    const colours = level < 0 ? BELOW : COLOURS;
     const first = Math.min(Math.floor(at), COLOURS.length - 2), rest = at - first;
     for (let c = 0; c < 3; c++) {
-      image.data[4 * i + c] = COLOURS[first][c] * (1 - rest) + COLOURS[first + 1][c] * rest;
+      image.data[4 * i + c] = colours[first][c] * (1 - rest) + colours[first + 1][c] * rest;
     }
     image.data[4 * i + 3] = 255 * Math.min(1, 2 * share);
   });

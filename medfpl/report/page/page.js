@@ -38,10 +38,11 @@
     const wanted = slice();
     const pixels = await decoded(wanted);
     const map = wanted.maps[state.map];
-    const overlay = map && paintMap(await decodeMap(map));
-    if (wanted !== slice()) return;
+    const levels = map && (await decodeMap(map));
+    if (wanted !== slice() || map !== wanted.maps[state.map]) return;
     state.pixels = pixels;
-    painted.overlay = overlay || null;
+    painted.overlay = levels ? paintMap(levels) : null;
+    if (levels) showScale(levels.levels.some((level) => level < 0));
     painted.key = "";
     if ($("map-none")) $("map-none").hidden = Boolean(map);
     draw();
@@ -139,6 +140,11 @@
       put(painted.overlay, 0, at.box.width);
       context.globalAlpha = 1;
     }
+    context.strokeStyle = "#ffb340";
+    context.lineWidth = 1.5;
+    for (const [top, bottom, left, right] of slice().boxes) {
+      context.strokeRect(at.left + left * at.width, at.top + top * at.height, (right - left) * at.width, (bottom - top) * at.height);
+    }
     if (state.mode === "compare") drawDivider(context, split(at), at.box.height);
     corners();
   }
@@ -209,6 +215,13 @@
     if (!names.includes(state.map)) state.map = names[0] || "";
     select.value = state.map;
     $("overlay").disabled = names.length === 0;
+  }
+
+  function showScale(signed) {
+    const scale = $("scale"), [low, high] = scale.querySelectorAll("span");
+    scale.classList.toggle("signed", signed);
+    low.textContent = signed ? "lost" : "little";
+    high.textContent = signed ? "gained" : "much";
   }
 
   function showWindow() {
