@@ -10,7 +10,7 @@ DEMO := demo_out
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TEST_ARGS ?= -n 2
 
-.PHONY: help setup demo test check bench docs calibrate-noises bench-noise clean
+.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise clean
 
 help:
 	@echo "make setup   install medfpl and its development tools into .venv"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench   measure start-up and the speed of every method"
 	@echo "make bench-train  time a training step: with the loss, without it, and a textbook version"
 	@echo "make docs    write the pages that are made from the code"
+	@echo "make tune-bench STORE=FOLDER   choose the settings that 'medfpl bench' gives each method"
 	@echo "make calibrate-noises DATA=FOLDER, make bench-noise   write docs/evidence/noise-*.md"
 	@echo "make clean   remove what these targets made, but .venv"
 
@@ -49,6 +50,12 @@ bench: setup
 
 bench-train: setup
 	$(BIN)/python scripts/bench_train.py
+
+# On the validation patients of a store that 'medfpl prepare' made.
+STORE ?= store
+
+tune-bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/tune_bench.py $(STORE)
 
 docs: setup
 	$(BIN)/python scripts/cli_docs.py docs/cli.md
