@@ -24,12 +24,13 @@ def register(app: typer.Typer) -> None:
 
 def _find(name: str | None) -> "Model":
     """Return the model of that name, run folder or card whatever its role; None means the default."""
-    from medfpl.nets.weights import find_card, find_model, list_models, read_model
+    from medfpl.nets.weights import ARCHITECTURES, find_card, find_model, list_models, read_model
 
     named = [m for m in list_models() if m.card.name == name]
-    card = find_card(Path(name)) if name and not named else None
-    if card:
-        return read_model(card)
+    if name and not named:
+        for role in ARCHITECTURES:
+            if card := find_card(Path(name), role):
+                return read_model(card)
     return named[0] if named else find_model(name)
 
 
@@ -101,7 +102,7 @@ def where(name: Name = None, as_json: options.Json = False, quiet: options.Quiet
 @models.command("import")
 def import_(
     source: Annotated[
-        Path, typer.Argument(metavar="FILE|RUN", help="A run folder, a model card, or a safetensors file.")
+        Path, typer.Argument(metavar="FILE|RUN", help="A run folder, a card, a safetensors file, or drunet_gray.pth.")
     ],
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Its name here; default: its own.")] = None,
     architecture: Annotated[
@@ -116,24 +117,36 @@ def import_(
     role: Annotated[
         str,
         typer.Option(
-            "--role", metavar="ROLE", help="denoiser or restoration: of a run folder, or of weights without a card."
+            "--role",
+            metavar="ROLE",
+            help="denoiser, restoration or prior: of a run folder, or of weights without a card.",
         ),
     ] = "denoiser",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace your model of that name.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Copy a model into MEDFPL_HOME/models, once it is proved that its weights and its card belong together."""
+    """Copy a model into MEDFPL_HOME/models, once it is proved that its weights and its card belong together.
+
+    A .pth file is taken for the published weights of DPIR's prior, a DRUNet, and checked to be ones of that shape.
+
+    \b
+    Examples:
+      medfpl models import run --name knees
+      medfpl models import drunet_gray.pth && medfpl denoise scan.dcm --method dpir --model drunet_gray
+    """
     from medfpl.nets.install import import_model
+    from medfpl.nets.published import SUFFIX
+    from medfpl.nets.weights import ARCHITECTURES
 
     out = Output(as_json=as_json, quiet=quiet)
-    if role not in ("denoiser", "restoration"):
-        raise UsageError(f"--role {role} is unknown", "choose from denoiser, restoration")
-    model = import_model(source, name=name, architecture=architecture, role=role, overwrite=overwrite)  # type: ignore[arg-type]
+    if role not in ARCHITECTURES:
+        raise UsageError(f"--role {role} is unknown", f"choose from {', '.join(ARCHITECTURES)}")
+    model = import_model(source, name=name, architecture=architecture, role=role, overwrite=overwrite)
     card = model.card
     out.result({"command": "models import", "name": card.name, "sha256": card.sha256, "path": str(model.path)})
     out.text(f"{card.name}: {card.role}, {_weights(card.parameters)} weights, imported")
-    if architecture is not None:
+    if architecture is not None or source.suffix == SUFFIX:
         out.warn(card.limits[0])
     return EXIT_OK
 

@@ -17,7 +17,9 @@ Target = Annotated[
 Data = Annotated[Path | None, typer.Option("--data", metavar="STORE", help="What 'medfpl prepare' made.")]
 StageName = Annotated[
     str | None,
-    typer.Option("--stage", metavar="NAME", help="all, restoration or denoiser; default: all.", rich_help_panel=WHAT),
+    typer.Option(
+        "--stage", metavar="NAME", help="all, restoration, denoiser or prior; default: all.", rich_help_panel=WHAT
+    ),
 ]
 ConfigFile = Annotated[
     Path | None,
@@ -80,13 +82,15 @@ def train(
 ) -> int:
     """Train the restoration network and the denoiser on a store's images.
 
-    Ctrl-C saves, and --resume goes on to the same weights. RUN is a model: medfpl denoise --model RUN.
+    Ctrl-C saves, and --resume goes on to the same weights. RUN is a model: medfpl denoise --model RUN. The stage prior
+    trains that of --method dpir.
 
     \b
     Examples:
       medfpl train -o run --data store --minutes 60
       medfpl train -o run --data store --minutes 120 --resume
       medfpl train -o rician --data store --noises rician --steps 20000 --set net.width=64
+      medfpl train -o prior --data store --stage prior --minutes 60
     """
     given = {
         "stage": stage,

@@ -20,9 +20,13 @@ TOLERANCE = 1e-4
 # Inputs are clamped to this range (working units) before the network sees them.
 SEEN = (-1.0, 3.0)
 
+# A prior is told the level of the noise: its second channel.
+_CHANNELS = {"denoiser": 1, "restoration": 1, "prior": 2}
+_OUTPUTS = {"denoiser": "noise", "restoration": "restored", "prior": "denoised"}
 _MEANING = {
     "noise": "the noise in image; denoised = image - noise, with the image as it was before clamping",
     "restored": "the image as the network restores it",
+    "denoised": "the image without its noise",
 }
 
 
@@ -38,12 +42,13 @@ class Exported:
 def contract(model: Model) -> str:
     """Return what the exported file expects and gives, as plain lines of text."""
     low, high = SEEN
-    output = _output(model)
+    output, channels = _OUTPUTS[model.card.role], _CHANNELS[model.card.role]
+    level = "" if channels == 1 else " The second channel is the noise's standard deviation in the same units."
     return (
-        "input image: float32 (batch, 1, height, width), any sizes from 1 on, in working units: "
+        f"input image: float32 (batch, {channels}, height, width), any sizes from 1 on, in working units: "
         f"CT {CT_BLACK:g} HU = 0 and {CT_WHITE:g} HU = 1; MR 0 = 0 and the series' 99.9th percentile = 1; "
-        f"pictures black = 0 and white = 1. Linear beyond; clamp to {low:g}..{high:g}.\n"
-        f"output {output}: float32 of the same shape, in working units: {_MEANING[output]}."
+        f"pictures black = 0 and white = 1. Linear beyond; clamp to {low:g}..{high:g}.{level}\n"
+        f"output {output}: float32 (batch, 1, height, width), in working units: {_MEANING[output]}."
     )
 
 
@@ -63,19 +68,16 @@ def export_onnx(model: Model, target: Path, *, overwrite: bool = False) -> Expor
     check_target(target, model.path, overwrite)
     net = load_net(model)
     with atomic_target(target, overwrite=overwrite) as part:
-        _trace(net, part, _output(model))
+        channels = _CHANNELS[model.card.role]
+        _trace(net, part, channels, _OUTPUTS[model.card.role])
         _describe(model, part)
-        difference = _difference(net, part)
+        difference = _difference(net, part, channels)
         if not difference <= TOLERANCE:
             raise MedfplError(f"the exported network differs from the model by {difference:.2g}")
     return Exported(contract(model), OPSET, difference)
 
 
-def _output(model: Model) -> str:
-    return "noise" if model.card.role == "denoiser" else "restored"
-
-
-def _trace(net: "Net", path: Path, output: str) -> None:
+def _trace(net: "Net", path: Path, channels: int, output: str) -> None:
     import torch
 
     axes = {0: "batch", 2: "height", 3: "width"}
@@ -87,7 +89,7 @@ def _trace(net: "Net", path: Path, output: str) -> None:
         # The TorchScript exporter: its successor needs one more package.
         torch.onnx.export(
             net,
-            (torch.zeros(1, 1, side, side + 1),),
+            (torch.zeros(1, channels, side, side + 1),),
             str(path),
             dynamo=False,
             opset_version=OPSET,
@@ -115,7 +117,7 @@ def _describe(model: Model, path: Path) -> None:
     onnx.save(made, path)
 
 
-def _difference(net: "Net", path: Path) -> float:
+def _difference(net: "Net", path: Path, channels: int) -> float:
     """Return the largest difference to torch on a padded and on an unpadded size, in working units."""
     import onnxruntime
     import torch
@@ -124,8 +126,8 @@ def _difference(net: "Net", path: Path) -> float:
     generator = torch.Generator().manual_seed(0)
     side = 2 * net.config.multiple
     differences = []
-    for shape in ((1, 1, side, side), (2, 1, side + 1, side - 1)):
-        x = torch.rand(shape, generator=generator)
+    for count, height, width in ((1, side, side), (2, side + 1, side - 1)):
+        x = torch.rand(count, channels, height, width, generator=generator)
         (found,) = session.run(None, {"image": x.numpy()})
         differences.append((torch.from_numpy(found) - net(x)).abs().max())
     return float(torch.stack(differences).max())

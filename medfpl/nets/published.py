@@ -1,5 +1,7 @@
 """Weights as their authors publish them: the PyTorch file of DPIR's prior, read without running what it may hold."""
 
+import io
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -37,25 +39,25 @@ def read_drunet(path: Path) -> tuple[dict[str, Any], bytes]:
         raise other
     # A view can claim more than the file holds.
     if 4 * sum(value.numel() for value in state.values()) > MAX_BYTES:
-        raise BadInput("the weights file is larger than any model of medfpl")
+        raise _too_large()
     data = save({name: value.float().contiguous().clone() for name, value in state.items()})
     return {"type": "drunet", **config.to_json()}, data
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    import io
-
     import torch
 
     content = io.BytesIO(read_bounded(path))
     damaged = BadInput("the file is damaged, or holds more than weights", "nothing in it was run")
     try:
-        if zipfile.is_zipfile(content):
-            with zipfile.ZipFile(content) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > 2 * MAX_BYTES:
-                    raise damaged
+        if _unpacked(content) > MAX_BYTES:
+            raise _too_large()
         content.seek(0)
-        state = torch.load(content, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch's, on pickles that are none of its own
+            warnings.simplefilter("ignore")
+            state = torch.load(content, map_location="cpu", weights_only=True)
+    except BadInput:
+        raise
     except Exception as error:  # a damaged or hostile file raises many types
         raise damaged from error
     plain = isinstance(state, dict) and all(
@@ -65,3 +67,15 @@ def _read_state(path: Path) -> dict[str, Any]:
     if not plain:
         raise damaged
     return dict(state)
+
+
+def _unpacked(content: io.BytesIO) -> int:
+    """Return how many bytes an archive holds, which may be packed; 0 for older files, that are no archives."""
+    if not zipfile.is_zipfile(content):
+        return 0
+    with zipfile.ZipFile(content) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
+
+
+def _too_large() -> BadInput:
+    return BadInput("the weights are larger than any model of medfpl")

@@ -170,7 +170,7 @@ def load(recipe: Recipe) -> Engine:
         raise UsageError(f"{method.name} runs on the CPU only", "leave --device away")
     if recipe.model is not None:
         if "model" not in method.settings:
-            raise UsageError(f"{method.name} has no models", f"--model is for {DEFAULT_METHOD}")
+            raise UsageError(f"{method.name} has no models", "--model is for medfpl and dpir")
         settings["model"] = recipe.model
     denoiser = method.make(**settings)
     model = getattr(denoiser, "model", None)  # methods with weights say which

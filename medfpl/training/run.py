@@ -46,7 +46,7 @@ def train(
 
     Args:
         data: the store, as ``medfpl prepare`` makes it.
-        folder: gets ``restoration/`` and ``denoiser/`` (weights and card), checkpoints, log.csv, curves.png and
+        folder: gets a folder for each stage (weights and card), checkpoints, log.csv, curves.png and
             config.toml. ``medfpl denoise --model FOLDER`` uses it. Shared by all processes.
         config: a TOML file or a configuration; by default the folder's own config.toml, if there is one.
         settings: changes by dotted names, as ``{"net.width": 16, "fpl.weight": 0.02}``; ``named`` are the same for

@@ -10,6 +10,7 @@ import torch
 from dicom_making import MR, make_dicom, save
 from pictures import png, tree
 
+from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.unet import UNetConfig, build_unet
 from medfpl.nets.weights import CARD_NAME, save_net
 
@@ -136,3 +137,34 @@ def test_a_restoration_run_can_be_shown(medfpl: Run, tiny: Path) -> None:
     shown = medfpl("models", "show", tiny)
     assert shown.code == 0, shown.err
     assert "restoration" in shown.out
+
+
+def test_a_run_that_holds_a_prior_alone_can_be_shown_imported_and_used(medfpl: Run, tiny: Path, tmp_path: Path) -> None:
+    net = build_drunet(DRUNetConfig(4, 1), torch.Generator().manual_seed(0))
+    save_net(net, tmp_path / "run2" / "prior", {"name": "own-prior", "role": "prior", "summary": "for tests"})
+    shown = medfpl("models", "show", tmp_path / "run2")
+    assert shown.code == 0, shown.err
+    assert "type drunet" in shown.out
+    assert medfpl("models", "import", tmp_path / "run2", "--role", "prior").code == 0
+    source = png(tmp_path / "a.png")
+    for name, model in (("x", "own-prior"), ("y", tmp_path / "run2")):
+        result = medfpl("denoise", source, "-o", tmp_path / f"{name}.png", "--method", "dpir", "--model", model)
+        assert result.code == 0, result.err
+    assert (tmp_path / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes() != source.read_bytes()
+    refused = medfpl("denoise", source, "--model", "own-prior")
+    assert (refused.code, "a denoiser is needed" in refused.err) == (2, True)
+
+
+def test_import_of_the_published_prior(medfpl: Run, tiny: Path, tmp_path: Path) -> None:
+    net = build_drunet(DRUNetConfig(8, 4), torch.Generator().manual_seed(0))
+    torch.save(net.state_dict(), tmp_path / "drunet_gray.pth")
+    taken = medfpl("models", "import", tmp_path / "drunet_gray.pth")
+    assert taken.code == 0, taken.err
+    assert "drunet_gray: prior" in taken.out
+    assert "warning: Whether these are the published weights was not checked" in taken.err
+    given = ("--method", "dpir", "--model", "drunet_gray", "--set", "mode=hqs", "--noise-level", "5%", "--json")
+    result = medfpl("denoise", png(tmp_path / "a.png"), *given)
+    assert json.loads(result.out)["model"] == "drunet_gray"
+    (tmp_path / "drunet_gray.pth").write_bytes(b"no weights")
+    refused = medfpl("models", "import", tmp_path / "drunet_gray.pth", "--overwrite")
+    assert (refused.code, refused.err.count("error: ")) == (1, 1)

@@ -7,6 +7,7 @@ import torch
 from medfpl.denoisers.methods.medfpl import HIGH, LOW
 from medfpl.errors import BadInput, MedfplError, MissingDependency, TargetExists, UsageError
 from medfpl.nets import export
+from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.export import OPSET, SEEN, contract, export_onnx
 from medfpl.nets.unet import UNetConfig, build_unet
 from medfpl.nets.weights import load_net, save_net
@@ -70,6 +71,18 @@ def test_a_restoration_network_gives_the_image(tmp_path):
     model = make(tmp_path / "run", role="restoration")
     assert "output restored" in export_onnx(model, tmp_path / "net.onnx").contract
     assert onnx.load(tmp_path / "net.onnx").graph.output[0].name == "restored"
+
+
+def test_a_prior_is_told_the_level_in_a_second_channel(tmp_path):
+    net = build_drunet(DRUNetConfig(4, 1), torch.Generator().manual_seed(0))
+    model = save_net(net, tmp_path / "run", {"name": "p", "role": "prior", "summary": ""})
+    told = export_onnx(model, tmp_path / "net.onnx")
+    assert "(batch, 2, height, width)" in told.contract
+    assert "output denoised: float32 (batch, 1," in told.contract
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    x = torch.rand(2, 2, 33, 47, generator=torch.Generator().manual_seed(1))
+    (found,) = session.run(["denoised"], {"image": x.numpy()})
+    assert np.abs(found - load_net(model)(x).numpy()).max() < 1e-4
 
 
 def test_the_same_model_gives_the_same_file(tmp_path):

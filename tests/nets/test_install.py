@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from medfpl.errors import BadInput, MedfplError, TargetExists, UsageError
+from medfpl.nets.drunet import DRUNet, DRUNetConfig
 from medfpl.nets.install import import_model, parse_architecture
 from medfpl.nets.unet import UNetConfig, build_unet
 from medfpl.nets.weights import find_model, list_models, load_net, save_net
@@ -183,6 +184,158 @@ def test_pickles_are_refused(run, tmp_path):
     with pytest.raises(BadInput, match="no safetensors"):
         import_model(tmp_path / "a.safetensors", architecture=ARCHITECTURE)
     assert imported() == []
+
+
+def published(config=DRUNetConfig(), seed=0):
+    """A state dict with the names and shapes of drunet_gray.pth (for the default), and random values."""
+    with torch.device("meta"):
+        shapes = {k: v.shape for k, v in DRUNet(config).state_dict().items()}
+    generator = torch.Generator().manual_seed(seed)
+    return {k: 0.05 * torch.randn(shape, generator=generator) for k, shape in shapes.items()}
+
+
+@pytest.fixture
+def pth(tmp_path, monkeypatch):
+    """Write an object as drunet_gray.pth and return its path."""
+    monkeypatch.setenv("MEDFPL_HOME", str(tmp_path / "home"))
+
+    def write(content, **how):
+        torch.save(content, tmp_path / "drunet_gray.pth", **how)
+        return tmp_path / "drunet_gray.pth"
+
+    return write
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_published_prior_is_imported_bit_for_bit(pth, zipped):
+    state = published()
+    made = import_model(pth(state, _use_new_zipfile_serialization=zipped))
+    card = find_model("drunet_gray", "prior").card
+    assert card == made.card
+    assert card.architecture == {"type": "drunet", "width": 64, "blocks": 4}
+    assert (card.role, card.parameters, card.default) == ("prior", 32_638_656, False)
+    assert "MIT" in card.licence
+    assert "natural images" in " ".join(card.limits)
+    assert "was not checked" in card.limits[0]
+    kept = load_net(made).state_dict()
+    assert kept.keys() == state.keys()
+    assert all(torch.equal(kept[k], v) for k, v in state.items())
+
+
+def test_other_sizes_of_it_are_read_from_their_shapes(pth):
+    config = DRUNetConfig(8, 3)
+    model = import_model(pth(published(config)), name="small")
+    assert load_net(find_model("small", "prior")).config == config
+    assert "another shape" in model.card.summary
+
+
+def changed(**values):
+    return {k: v for k, v in {**published(DRUNetConfig(4, 1)), **values}.items() if v is not None}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"conv.weight": torch.zeros(3)},
+        changed(**{"m_tail.weight": None}),
+        changed(extra=torch.zeros(1)),
+        changed(**{"m_tail.weight": torch.zeros(3, 4, 3, 3)}),
+        changed(**{"m_head.weight": torch.zeros(4, 4, 3, 3)}),  # the published colour network
+        changed(**{"m_head.weight": torch.zeros(10**6, 2, 1, 1)}),
+        {k: v for k, v in build_unet(CONFIG).state_dict().items() if v.is_floating_point()},
+    ],
+)
+def test_weights_of_other_networks_are_refused(pth, content):
+    with pytest.raises(BadInput, match="not the weights of a grey DRUNet") as refused:
+        import_model(pth(content))
+    assert "\n" not in refused.value.message
+    assert not (pth({}).parent / "home").exists()
+
+
+class Hostile:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+def test_a_hostile_pickle_runs_nothing(pth, tmp_path):
+    for content in (Hostile(tmp_path / "ran"), changed(extra=Hostile(tmp_path / "ran"))):
+        with pytest.raises(BadInput, match="holds more than weights"):
+            import_model(pth(content))
+        (tmp_path / "drunet_gray.pth").write_bytes(pickle.dumps(content))
+        with pytest.raises(BadInput, match="holds more than weights"):
+            import_model(tmp_path / "drunet_gray.pth")
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [[1], torch.zeros(3), {"m_head.weight": [1.0]}, {3: torch.zeros(1)}, changed(n=torch.zeros(1).long())]
+)
+def test_files_that_are_no_weights_are_refused(pth, content):
+    with pytest.raises(BadInput, match="more than weights"):
+        import_model(pth(content))
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"PK\x03\x04" + bytes(100), bytes(1000), b"\x80\x02}q\x00."])
+def test_damaged_files_are_one_line(pth, tmp_path, data):
+    path = tmp_path / "drunet_gray.pth"
+    path.write_bytes(data)
+    with pytest.raises(BadInput) as refused:
+        import_model(path)
+    assert "\n" not in refused.value.message
+    whole = pth(published(DRUNetConfig(4, 1))).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match="damaged"):
+        import_model(path)
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_view_that_claims_more_than_the_file_holds_costs_nothing(pth):
+    config = DRUNetConfig(1024, 4)
+    with torch.device("meta"):
+        shapes = {k: v.shape for k, v in DRUNet(config).state_dict().items()}
+    one = torch.zeros(1)
+    path = pth({k: one.expand(shape) for k, shape in shapes.items()})  # 33 GB in a small file
+    assert path.stat().st_size < 10**5
+    with pytest.raises(BadInput, match="larger than any model"):
+        import_model(path)
+
+
+def test_an_archive_that_unpacks_to_more_than_any_model_is_not_unpacked(pth, monkeypatch):
+    path = pth(published(DRUNetConfig(4, 1)))
+    monkeypatch.setattr("medfpl.nets.published.MAX_BYTES", path.stat().st_size // 2)
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(BadInput, match="larger than any model"):
+        import_model(path)
+
+
+def test_a_prior_that_is_not_finite_or_has_an_architecture_named(pth):
+    state = published(DRUNetConfig(4, 1))
+    with pytest.raises(UsageError, match="without a card"):
+        import_model(pth(state), architecture="type=drunet,width=4,blocks=1")
+    state["m_tail.weight"][0, 0, 0, 0] = float("nan")
+    with pytest.raises(BadInput, match="not finite"):
+        import_model(pth(state))
+
+
+def test_a_prior_without_a_card(run, tmp_path):
+    (tmp_path / "bare.safetensors").write_bytes(save(published(DRUNetConfig(4, 1))))
+    for role, architecture, reason in (
+        ("denoiser", "type=drunet,width=4,blocks=1", "a denoiser model cannot be a drunet"),
+        ("prior", ARCHITECTURE, "a prior model cannot be a unet"),
+        ("prior", "type=drunet,width=8,blocks=1", "do not fit"),
+        ("prior", "type=drunet,width=four,blocks=1", "does not know"),
+        ("prior", "type=drunet,depth=3", "does not know"),
+        ("prior", "type=drunet,blocks=999999", "does not know"),
+    ):
+        with pytest.raises(BadInput, match=reason):
+            import_model(tmp_path / "bare.safetensors", architecture=architecture, role=role)
+    import_model(tmp_path / "bare.safetensors", architecture="type=drunet,width=4,blocks=1", role="prior")
+    assert find_model("bare", "prior").card.licence == "unknown"
 
 
 @pytest.fixture
