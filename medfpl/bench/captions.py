@@ -1,6 +1,7 @@
 """What must be said of a run beside its numbers: which models, which settings, what each method was told."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -82,7 +83,7 @@ def _tuning(rows: Sequence[Row]) -> list[str]:
     for r in rows:
         if r.tuning:
             methods[r.tuning].add(r.method)
-    said = {"tuned": "Settings tuned for each noise and kind on other patients", "default": "Default settings"}
+    said = {"tuned": "Settings tuned for each noise and kind on other patients", "defaults": "Default settings"}
     return [
         f"{said.get(tuning, tuning)}: {_list(sorted(found, key=stats.method_order))}."
         for tuning, found in sorted(methods.items())
@@ -90,13 +91,12 @@ def _tuning(rows: Sequence[Row]) -> list[str]:
 
 
 def _levels(rows: Sequence[Row]) -> list[str]:
-    told = {r.method for r in rows if r.noise_level == r.noise_level and r.level_known}
-    guessed = {r.method for r in rows if r.noise_level == r.noise_level and not r.level_known}
     lines = []
-    if told:
-        lines.append(f"Told the true noise level: {_list(sorted(told, key=stats.method_order))}.")
-    if guessed:
-        lines.append(f"Estimated the noise level: {_list(sorted(guessed, key=stats.method_order))}.")
+    for known, said in ((True, "Told the true noise level"), (False, "Left to estimate the noise level")):
+        part = [r for r in rows if not math.isnan(r.noise_level) and r.level_known == known]
+        if part:
+            methods = sorted({r.method for r in part}, key=stats.method_order)
+            lines.append(f"{said}: {_list(methods)}, on {_list(sorted({r.noise for r in part}))}.")
     return lines
 
 
@@ -125,7 +125,7 @@ def _failures(rows: Sequence[Row]) -> list[str]:
 
 
 def _level(rows: Sequence[Row]) -> str:
-    used = [r for r in rows if r.noise_level == r.noise_level]
+    used = [r for r in rows if not math.isnan(r.noise_level)]
     if not used:
         return "not used"
     return (

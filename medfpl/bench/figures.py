@@ -13,7 +13,8 @@ from medfpl.bench import plotting, stats
 from medfpl.bench.examples import Example
 from medfpl.bench.rows import Row, TaskRow
 from medfpl.bench.stats import Score
-from medfpl.bench.tables import DIGITS, NAMES, NOISY, declared_measures, kind_name, number, wrapped
+from medfpl.bench.tables import DIGITS, NAMES, kind_name, number, wrapped
+from medfpl.bench.task_tables import NOISY, declared_measures
 from medfpl.views import residual_limit, tiled, to_grey
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 STRIP_COLUMNS, STRIP_SIDE = 6, 320
 MAX_PANELS = 6
+# What the tasks vary, by the unit in which they say it.
+AXES = {"HU": "contrast, HU", "%": "contrast, % of range", "px": "diameter, px"}
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,12 @@ def trade_off(found: Sequence[stats.Cell], kind: str, label: str) -> "Figure":
     figure = plotting.new_figure(4.0)
     axes = figure.add_subplot()
     points = []
-    for i, method in enumerate(stats.methods_of(part)):
+    for method in stats.methods_of(part):
         mine = [c for c in part if c.method == method]
         x = stats.over_patients((c.noise, c.seconds) for c in mine)[0]
         y = stats.over_patients((c.noise, c.psnr) for c in mine)[0]
         if x > 0 and math.isfinite(y) and math.isfinite(x):
-            axes.plot(x, y, **{**plotting.style(i), "markersize": 8})
+            axes.plot(x, y, **{**plotting.style(method), "markersize": 8})
             points.append((x, y, method))
     before = stats.over_patients((c.noise, c.psnr_in) for c in part)[0]
     if math.isfinite(before):
@@ -153,9 +156,9 @@ def strengths(rows: Sequence[Row], kind: str, score: Score, title: str) -> "Figu
         steps = sorted({r.strength for r in mine})
         before = [_at_strength(mine, s, f"{score}_in") for s in steps]
         axes.plot(steps, before, ":", color=plotting.GREY, linewidth=1.5, label="noisy")
-        for i, m in enumerate(methods):
+        for m in methods:
             ours = [r for r in mine if labels.method(r) == m]
-            axes.plot(steps, [_at_strength(ours, s, score) for s in steps], label=m, **plotting.style(i))
+            axes.plot(steps, [_at_strength(ours, s, score) for s in steps], label=m, **plotting.style(m))
         axes.set_title(noise, fontsize=8.5)
         axes.set_xticks(steps)
     plotting.finish(figure, "strength", f"{NAMES[score]}, dB" if score == "psnr" else NAMES[score])
@@ -180,10 +183,10 @@ def task_curves(part: Sequence[TaskRow], title: str, before: Sequence[TaskRow] =
     for axes, rest in zip(figure.axes, names, strict=True):
         if meant and math.isfinite(meant.ideal):
             axes.axhline(meant.ideal, color=plotting.GREY, linestyle=":", label=f"ideal ({meant.ideal:g})")
-        for i, m in enumerate(["", *methods] if before else methods, start=-1 if before else 0):
+        for m in ["", *methods] if before else methods:
             steps = sorted(x for method, x in curves[rest] if method == m)
             means = [stats.over_patients((t.patient, t.value) for t in curves[rest][m, x])[0] for x in steps]
-            style = plotting.style(i) if m else {"color": plotting.GREY, "linestyle": "--"}
+            style = plotting.style(m) if m else {"color": plotting.GREY, "linestyle": "--"}
             axes.plot(steps, means, label=m or "noisy", **style)
         axes.set_xticks(sorted({x for _, x in curves[rest]}))
         axes.set_title(rest, fontsize=8.5)
@@ -224,7 +227,8 @@ def _task_groups(tasks: Sequence[TaskRow]) -> dict[tuple[str, str, str], list[Ta
 def _axis(part: Sequence[TaskRow]) -> tuple[int, str]:
     """Return which number of the details is drawn along x, and its unit."""
     place = plotting.varying_place(t.detail for t in part) or 0
-    return place, plotting.split_detail(part[0].detail, place)[1]
+    unit = plotting.split_detail(part[0].detail, place)[1]
+    return place, AXES.get(unit, unit)
 
 
 def _at_strength(rows: Sequence[Row], strength: float, field: str) -> float:

@@ -12,6 +12,7 @@ from medfpl.bench.markup import to_markdown, to_tex
 from medfpl.bench.page import write_page
 from medfpl.bench.paper import comparison_tables
 from medfpl.bench.rows import Row, TaskRow
+from medfpl.bench.task_tables import task_tables
 from medfpl.errors import MedfplError
 
 TITLE = "How well medical images are denoised"
@@ -50,7 +51,7 @@ def write_outputs(
         raise MedfplError("the results hold two kinds of PSNR", "run each into a folder of its own")
     folder.mkdir(parents=True, exist_ok=True)
     lines = [*about(rows), *notes]
-    made = [*tables.summary_tables(rows), *tables.score_tables(rows), *tables.task_tables(tasks)]
+    made = [*tables.summary_tables(rows), *tables.score_tables(rows), *task_tables(tasks)]
     if compare_paper:
         made += comparison_tables(rows)
     (folder / "table.md").write_text(to_markdown(made, TITLE, lines), "utf-8")
@@ -101,7 +102,8 @@ def _leads(rows: Sequence[Row]) -> list[str]:
             best = min(against, key=lambda d: d.mean)
             size = tables.number(abs(best.mean), 2)
             ends = tables.interval_text(best, 2).partition(" ")[2]
-            of = f"{best.patients} patient" + ("s" if best.patients > 1 else ", so no interval")
+            of = tables.counted(best.patients, "patient")
+            of += ", too few for an interval" if best.patients < stats.LEAST else ""
             verb = "leads" if best.mean > 0 else "is behind" if best.mean < 0 else "equals"
             lines.append(f"{kind}: {reference} {verb} {best.rival} by {size} dB {ends}".rstrip() + f", {of}")
     return lines

@@ -52,7 +52,8 @@ def comparison_tables(rows: Sequence[Row]) -> list[Table]:
             if table:
                 head, body = table
                 title = f"{NAMES[score]} beside the paper's: our {kind_name(kind)}, its {name}"
-                made.append(Table(f"paper-{dataset}-{score}", kind, title, head, body, _notes(rows, kind, score)))
+                notes = _notes(rows, kind, score)
+                made.append(Table(f"paper-{dataset}-{score}", kind, title, head, body, notes, foot=len(body) > 1))
     return made
 
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from medfpl.bench.stats import ORDER, REFERENCE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -54,15 +56,19 @@ def plain(axes: "Axes") -> None:
     axes.tick_params(labelsize=8)
 
 
-def style(i: int) -> dict[str, Any]:
-    """Return colour and marker of the ``i``-th method; the first, ours, is drawn strongest and on top."""
+def style(label: str) -> dict[str, Any]:
+    """Return a method's colour and marker, the same in every figure; ours is drawn strongest and on top."""
+    name = label.split(" (")[0]
+    i = ORDER.index(name) if name in ORDER else len(ORDER) + sum(label.encode())
+    i += label != name  # a variant beside its plain namesake
+    ours = name == REFERENCE
     return {
         "color": COLOURS[i % len(COLOURS)],
         "marker": MARKERS[i % len(MARKERS)],
-        "markersize": 5 if i == 0 else 4,
-        "linewidth": 2 if i == 0 else 1,
+        "markersize": 5 if ours else 4,
+        "linewidth": 2 if ours else 1,
         "linestyle": "-" if i < len(COLOURS) else "--",
-        "zorder": 3 if i == 0 else 2,
+        "zorder": 3 if ours else 2,
     }
 
 

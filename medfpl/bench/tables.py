@@ -1,22 +1,19 @@
 """The benchmark's tables: what stands in them. medfpl.bench.markup writes them down."""
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from medfpl.bench import stats
-from medfpl.bench.rows import Row, TaskRow
+from medfpl.bench.rows import Row
 from medfpl.bench.stats import Score
-from medfpl.bench.tasks.base import Measure
 
 Mark = Literal["", "best", "second"]
 KIND_NAMES = {"ct": "CT", "xray": "X-ray", "mr": "MR", "other": "Other images"}
 DIGITS: dict[Score, int] = {"psnr": 2, "ssim": 3}
 NAMES: dict[Score, str] = {"psnr": "PSNR", "ssim": "SSIM"}
 WRAPPED = "uint8-wrapped"
-NOISY = "_noisy"  # in the name of a measure that is taken before denoising
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -31,7 +28,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: the first column names the rows. ``kind`` is the kind of image it is about, or "" for all."""
+    """One table: the first column names the rows. ``kind`` is the kind of image it is about, or "" for all.
+
+    ``foot`` is whether the last line sums up the others, and is not to be sorted among them.
+    """
 
     name: str
     kind: str
@@ -39,6 +39,7 @@ class Table:
     head: tuple[str, ...]
     body: tuple[tuple[Entry, ...], ...]
     notes: tuple[str, ...] = ()
+    foot: bool = False
 
 
 def number(value: float, digits: int, *, signed: bool = False) -> str:
@@ -127,59 +128,9 @@ def summary_tables(rows: Sequence[Row], seed: int = 0) -> list[Table]:
     return made
 
 
-def task_tables(tasks: Sequence[TaskRow]) -> list[Table]:
-    """Return for every kind and task its measures by method: means over noises, contrasts, sizes and patients."""
-    groups: dict[tuple[str, str], list[TaskRow]] = defaultdict(list)
-    for t in tasks:
-        groups[t.kind, t.task].append(t)
-    made = []
-    for kind, task in sorted(groups, key=lambda k: (stats.kind_order(k[0]), k[1])):
-        part = groups[kind, task]
-        methods = sorted({t.method for t in part}, key=stats.method_order)
-        declared = declared_measures(task)
-        body = []
-        for measure, detail in _lines(part, declared):
-            mine = [t for t in part if (t.measure, _class(t.detail)) == (measure, detail)]
-            values = [stats.over_patients((t.patient, t.value) for t in mine if t.method == m)[0] for m in methods]
-            # Before denoising a measure is the same for every method.
-            at_first = [t for t in part if NOISY in t.measure and t.measure.replace(NOISY, "") == measure]
-            before = stats.over_patients((t.patient, t.value) for t in at_first if _class(t.detail) == detail)[0]
-            meant = declared.get(measure)
-            unit = meant.unit if meant else mine[0].unit
-            digits = _digits([*values, before])
-            shown: list[Mark] = [""] * len(values)
-            if meant:
-                shown = marks(values, digits, meant.better, meant.ideal)
-            name = f"{measure} ({detail})" if detail else measure
-            body.append(
-                (
-                    Entry(f"{name}, {unit}" if unit not in ("", "1") else name),
-                    Entry(ideal_text(meant) if meant else number(math.nan, 0), meant.ideal if meant else math.nan),
-                    Entry(number(before, digits), before),
-                    *(Entry(number(v, digits), v, m) for v, m in zip(values, shown, strict=True)),
-                )
-            )
-        patients = len({t.patient for t in part})
-        note = f"{_count(patients, 'patient')}; mean over noises, contrasts and sizes in a patient, then over patients."
-        meanings = tuple(f"{name}: {m.meaning}." for name, m in declared.items() if NOISY not in name)
-        head = ("measure", "ideal", "noisy", *methods)
-        title = f"{kind_name(kind)}: task {task}"
-        made.append(Table(f"task-{task}-{kind}", kind, title, head, tuple(body), (note, *meanings)))
-    return made
-
-
-def declared_measures(task: str) -> Mapping[str, Measure]:
-    """Return what the task called ``task`` says of its measures; nothing for a task that this version has not."""
-    from medfpl.bench.tasks import TASKS
-
-    return TASKS.get(task).measures if task in TASKS.names() else {}
-
-
-def ideal_text(measure: Measure) -> str:
-    """Return a measure's ideal, and the way to it."""
-    if math.isfinite(measure.ideal):
-        return f"{measure.ideal:g}"
-    return {"more": "more", "less": "less", "ideal": ""}[measure.better]
+def counted(n: int, what: str) -> str:
+    """Return "1 image" or "2 images"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def extent(rows: Sequence[Row], kind: str) -> str:
@@ -194,7 +145,7 @@ def extent(rows: Sequence[Row], kind: str) -> str:
     ranges = ", ".join(f"{v:g}" for v in sorted({r.data_range for r in part}))
     real = " (2000 HU)" if kind == "ct" and ranges == "1" else ""
     means = "mean within a patient, then over patients" if patients > 1 else "one patient says nothing about others"
-    where = f"{_count(images, 'image')} ({size}) of {_count(patients, 'patient')}"
+    where = f"{counted(images, 'image')} ({size}) of {counted(patients, 'patient')}"
     return f"{where}, {strength}, data range {ranges} in working units{real}; {means}."
 
 
@@ -237,7 +188,8 @@ def _score_table(found: Sequence[stats.Cell], rows: Sequence[Row], kind: str, sc
     notes = (f"\N{DAGGER} {failed} of {of} runs failed; the mean is of the others.",) if failed else ()
     notes = (extent(rows, kind), *notes, *(wrapped(rows) if score == "psnr" else ()))
     head = ("noise", "noisy", *methods)
-    return Table(f"{score}-{kind}", kind, f"{kind_name(kind)}: {what}", head, tuple(body), notes)
+    title = f"{kind_name(kind)}: {what}"
+    return Table(f"{score}-{kind}", kind, title, head, tuple(body), notes, foot=len(noises) > 1)
 
 
 def interval_text(lead: stats.Difference, digits: int) -> str:
@@ -258,27 +210,15 @@ def _interval_notes(leads: Sequence[stats.Difference]) -> list[str]:
     if not leads:
         return []
     fewest = min(d.patients for d in leads)
-    if fewest < 2:
-        return ["One patient: differences have no interval."]
+    if fewest < stats.LEAST:
+        return [f"{counted(fewest, 'patient')}: too few for intervals of the differences."]
     note = (
         "In brackets: 95 % bootstrap interval over patients (BCa), of paired differences; each is for one comparison "
         "alone."
     )
     if fewest < stats.FEW:
-        note += f" With {fewest} patients it is narrower than it should be."
+        note += f" With {fewest} patients it is narrower than that: it covers the truth less than nine times in ten."
     return [note]
-
-
-def _lines(part: Sequence[TaskRow], declared: Mapping[str, Measure]) -> list[tuple[str, str]]:
-    """Return the (measure, detail without numbers) that a task table has lines for; the noisy have a column."""
-    known = list(declared)
-    found = {(t.measure, _class(t.detail)) for t in part if NOISY not in t.measure}
-    return sorted(found, key=lambda k: (known.index(k[0]) if k[0] in known else len(known), k))
-
-
-def _class(detail: str) -> str:
-    # Tissues are not to be averaged: one's rise hides the other's fall. Contrasts and sizes are drawn as curves.
-    return "" if any(c.isdigit() for c in detail) else detail
 
 
 def _mark_columns(body: Sequence[tuple[Entry, ...]], columns: Mapping[int, tuple[str, int]]) -> list[tuple[Entry, ...]]:
@@ -287,13 +227,3 @@ def _mark_columns(body: Sequence[tuple[Entry, ...]], columns: Mapping[int, tuple
         for line, mark in zip(marked, marks([line[j].value for line in body], digits, better), strict=True):
             line[j] = Entry(line[j].text, line[j].value, mark)
     return [tuple(line) for line in marked]
-
-
-def _digits(values: Sequence[float]) -> int:
-    # Three significant figures of the largest.
-    largest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
-    return 3 if largest == 0 else max(0, min(6, 2 - math.floor(math.log10(largest))))
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
