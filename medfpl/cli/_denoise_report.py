@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medfpl.cli.output import Output, as_known
-from medfpl.errors import UsageError
-from medfpl.io.atomic import check_target
 from medfpl.pipeline.engine import Denoised, Engine, Recipe
+from medfpl.pipeline.extras import check_page
 from medfpl.pipeline.jobs import Job, Plan
 from medfpl.pipeline.run import Outcome, Wishes
 from medfpl.scan import Scan
 
 if TYPE_CHECKING:
     from medfpl.report import Collector
-
-SUFFIXES = (".html", ".htm")
 
 
 @dataclass(frozen=True)
@@ -63,15 +60,8 @@ def reporting(target: Path | None, work: Plan, wishes: Wishes) -> Iterator[Repor
         yield None
         return
     overwrite = wishes.overwrite or wishes.resume
-    check_page(target, work, overwrite=overwrite)
+    check_page(target, [job.path for job in work.jobs], overwrite=overwrite)
     from medfpl.report import Collector
 
     with Collector([job.path for job in work.jobs], allow_burned_in=wishes.allow_burned_in) as collector:
         yield Report(target, overwrite, collector)
-
-
-def check_page(target: Path, work: Plan, *, overwrite: bool) -> None:
-    """Refuse a name that the page must not have."""
-    if target.suffix.lower() not in SUFFIXES:
-        raise UsageError("the report is an HTML page", "name it ...html")
-    check_target(target, [job.path for job in work.jobs], overwrite=overwrite)

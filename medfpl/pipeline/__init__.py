@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from medfpl.errors import BadInput, UsageError
 from medfpl.pipeline.engine import DEFAULT_METHOD, Denoised, Engine, NoiseLevel, Recipe, load
+from medfpl.pipeline.extras import check_page
 from medfpl.scan import Geometry, Intensity, Kind, Scan, Stored
 
 __all__ = ["Denoised", "Engine", "NoiseLevel", "Recipe", "denoise", "load"]
@@ -28,6 +29,7 @@ def denoise(
     noise_level: float | str = "auto",
     strength: float = 1.0,
     intensity: Intensity | None = None,
+    report: str | Path | None = None,
     **settings: Any,
 ) -> Scan | npt.NDArray[np.float32]:
     """Return a denoised copy of an image file, a Scan or an array.
@@ -41,6 +43,7 @@ def denoise(
         noise_level: "auto", a standard deviation in HU or grey levels, or "2.5%" of the working range.
         strength: share of the change that is kept, 0 to 1.
         intensity: the working range to use instead of the chosen one.
+        report: a new file for one self-contained HTML page of before and after.
 
     Returns:
         A Scan for a file or a scan; for an array, float32 of the same shape in the same units. NaN and Inf stay.
@@ -51,8 +54,18 @@ def denoise(
     """
     level = NoiseLevel.parse(str(noise_level))
     recipe = Recipe(method, None if model is None else str(model), device, settings, level, strength)
+    if report is not None:
+        check_page(Path(report), [source] if isinstance(source, str | Path) else [])
     scan = as_scan(source, kind, intensity)
-    result = load(recipe).run(scan).scan
+    engine = load(recipe)
+    denoised = engine.run(scan)
+    result = denoised.scan
+    if report is not None:
+        from medfpl.report import Collector, about_engine, write_page
+
+        with Collector([scan.source.path]) as collector:
+            collector.add(scan.source.path, scan, denoised)
+            write_page(collector, about_engine(recipe, engine), Path(report))
     if isinstance(source, np.ndarray):
         return result.pixels.reshape(source.shape)
     return result

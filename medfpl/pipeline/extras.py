@@ -1,11 +1,13 @@
 """What may be written beside a denoised file: the residual map and a picture of before and after."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from medfpl.errors import UsageError
 from medfpl.io import suffix_of
-from medfpl.io.atomic import atomic_target
+from medfpl.io.atomic import atomic_target, check_target
 from medfpl.scan import FloatArray, Scan
 
 # LPS (DICOM) to RAS (NIfTI), and (z, y, x) to (x, y, z).
@@ -68,6 +70,13 @@ def _nifti(scan: Scan, removed: FloatArray) -> bytes:
     image = nibabel.Nifti1Image(np.asarray(data), np.eye(4) if affine is None else TO_RAS @ affine @ TO_XYZ)
     image.header.set_xyzt_units("mm")
     return gzip.compress(image.to_bytes(), 6, mtime=0)
+
+
+def check_page(target: Path, inputs: Sequence[Path | str], *, overwrite: bool = False) -> None:
+    """Refuse a name for a report: UsageError for no page's or an input's, TargetExists for a taken one."""
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise UsageError("the report is an HTML page", "name it ...html")
+    check_target(target, [Path(path) for path in inputs], overwrite=overwrite)
 
 
 def write_preview(before: Scan, after: Scan, target: Path, *, overwrite: bool) -> None:

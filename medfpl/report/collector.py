@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medfpl.pipeline.engine import Denoised
 
 # Multiples of the finest step that are tried until a slice fits into its bytes.
-COARSER = (1, 2, 3, 4, 6)
+COARSER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 MAP_SIDE, MAP_LEVELS = 128, 63
 
 
@@ -156,23 +156,19 @@ class Collector:
         images = [np.ascontiguousarray(view.turned(display.usable(scan, z))) for scan in (before, after)]
         size = fit.size(*images[0].shape)
         first, second = (display.shrink(image, size) for image in images)
-        grid, pair, codes = _encode(first, second, display.finest_grid(before), fit.bytes)
+        packed = {name: _map(view.turned(values[z])) for name, values in maps.items()}
+        # Maps come out of the same bytes; images keep half of them at least.
+        limit = max(fit.bytes / 2, fit.bytes - sum(len(data) for _, data in packed.values()))
+        grid, pair, codes = _encode(first, second, display.finest_grid(before), limit)
         return Picture(
             index=z,
             size=size,
             grid=grid,
             pair=self._keep(pair),
-            maps={name: self._map(view.turned(values[z])) for name, values in maps.items()},
+            maps={name: (size, self._keep(data)) for name, (size, data) in packed.items()},
             window=display.first_window(before, z),
             removed=display.removed_limit(*codes, grid.step),
         )
-
-    def _map(self, values: npt.NDArray[np.float32]) -> tuple[tuple[int, int], Block]:
-        height, width = values.shape
-        size = display.display_size(height, width, MAP_SIDE)
-        share = np.clip(np.nan_to_num(values.astype(np.float32), nan=0.0), -1, 1)
-        levels = np.rint(MAP_LEVELS * display.shrink(share, size)).astype(np.int32)
-        return size, self._keep(pack_map(levels))
 
     def _keep(self, data: bytes) -> Block:
         with self._lock:
@@ -247,6 +243,13 @@ def _encode(
         if len(data) <= limit:
             break
     return grid, data, codes
+
+
+def _map(values: npt.NDArray[np.float32]) -> tuple[tuple[int, int], bytes]:
+    height, width = values.shape
+    size = display.display_size(height, width, MAP_SIDE)
+    share = np.clip(np.nan_to_num(values.astype(np.float32), nan=0.0), -1, 1)
+    return size, pack_map(np.rint(MAP_LEVELS * display.shrink(share, size)).astype(np.int32))
 
 
 def _noise_flags(result: "Denoised") -> tuple[Flag, ...]:

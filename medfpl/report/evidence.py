@@ -20,8 +20,8 @@ def maps_of(maps: "Maps") -> dict[str, FloatArray]:
 
     The size of the evidence runs from 0 to 1; of their difference, below 0 is what was lost.
     """
-    scale = np.float32(np.percentile(np.abs(maps.before), FULL) or 1)
-    before, after = np.abs(maps.before) / scale, np.abs(maps.after) / scale
+    scale = float(np.percentile(np.abs(maps.before), FULL)) or 1.0
+    before, after = ((np.abs(m) / scale).astype(np.float32) for m in (maps.before, maps.after))
     return {"change": after - before, "features before": before, "features after": after}
 
 
