@@ -17,7 +17,7 @@ import torch
 import medfpl
 from medfpl.bench import tune, tuning
 from medfpl.bench.data import DataSettings, find_cases
-from medfpl.bench.plan import BenchSettings, Entry, default_corruptions, make_plan
+from medfpl.bench.plan import BenchSettings, Entry, default_corruptions, make_plan, weights_of
 from medfpl.denoisers import METHODS
 from medfpl.store.store import open_store
 
@@ -60,7 +60,7 @@ def main() -> None:
         "patients": len({c.patient for c in cases.chosen}),
         "version": medfpl.__version__,
     }
-    whole = tuning.about_tuning() | dict.fromkeys(methods, about)
+    whole = tuning.about_tuning() | {m: about | {"weights": weights_of(Entry(m))} for m in methods}
     (FOLDER / tuning.ABOUT).write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", "utf-8")
 
 

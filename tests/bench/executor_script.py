@@ -15,5 +15,6 @@ def number(wait: float) -> int:
 if __name__ == "__main__":
     with open_executor("processes", 1) as mapped:
         for pid in mapped(number, [0.0, 600.0]):
-            print(pid, flush=True)
+            sys.stdout.write(f"{pid}\n")
+            sys.stdout.flush()
     sys.exit("nobody ended it")

@@ -116,7 +116,7 @@ def test_the_sample_data_has_all_kinds_and_its_lesions_where_they_are():
     for case in cases:
         x = case.image[0, 0]
         rows, columns = torch.meshgrid(*(torch.arange(n) for n in x.shape), indexing="ij")
-        for row, column, radius in case.lesions:
+        for row, column, _ in case.lesions:
             assert 0 < row < x.shape[0]
             assert 0 < column < x.shape[1]
         if case.intensity.kind == "mr":
