@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def scan_of(pixels: FloatArray, path: Path, *, kind: Kind = "ct", affine: Any = 
     return Scan(pixels.astype(np.float32), intensity, Geometry(spacing, affine), source, meta=meta)  # type: ignore[arg-type]
 
 
-def chest(depth: int, size: int, *, noise: float = 20.0, seed: int = 0) -> FloatArray:
-    """Return HU (z, y, x): a body with two lungs in air, with noise."""
+def chest(depth: int, size: int, *, noise: float = 20.0, grain: int = 1, seed: int = 0) -> FloatArray:
+    """Return HU (z, y, x): a body with two lungs in air, with noise in squares of ``grain`` pixels."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     image = np.full((size, size), -1000.0)
     image[(x / 0.9) ** 2 + (y / 0.65) ** 2 < 1] = 40
@@ -35,7 +36,8 @@ def chest(depth: int, size: int, *, noise: float = 20.0, seed: int = 0) -> Float
         image[((x - side) / 0.3) ** 2 + (y / 0.45) ** 2 < 1] = -800
     image[x**2 + (y - 0.4) ** 2 < 0.01] = 700
     rng = np.random.default_rng(seed)
-    slices = [image + 5 * z + noise * rng.standard_normal(image.shape) for z in range(depth)]
+    coarse = [noise * rng.standard_normal((size // grain, size // grain)) for _ in range(depth)]
+    slices = [image + 5 * z + np.kron(grains, np.ones((grain, grain))) for z, grains in enumerate(coarse)]
     return np.stack(slices).astype(np.float32)
 
 
@@ -45,11 +47,23 @@ def halved(scan: Scan) -> Denoised:
     return Denoised(scan.with_pixels((0.3 * scan.pixels + 0.7 * near).astype(np.float32)), 20.0, 8.0)
 
 
-def page_of(scans: list[Scan], target: Path, *, about: About = ABOUT, **more: Any) -> str:
-    """Write the page of ``scans``, ``more`` being given of each, and return its text."""
+def lowered(scan: Scan) -> Denoised:
+    """Return ``scan`` less 30."""
+    return Denoised(scan.with_pixels(scan.pixels - np.float32(30)), 20.0, 8.0)
+
+
+def page_of(
+    scans: list[Scan],
+    target: Path,
+    *,
+    about: About = ABOUT,
+    result_of: Callable[[Scan], Denoised] = halved,
+    **more: Any,
+) -> str:
+    """Write the page of ``scans`` and ``result_of`` each, ``more`` being given of each, and return its text."""
     with Collector([scan.source.path for scan in scans]) as collector:
         for scan in scans:
-            collector.add(scan.source.path, scan, halved(scan), **more)
+            collector.add(scan.source.path, scan, result_of(scan), **more)
         write_page(collector, about, target, overwrite=True)
     return target.read_text("utf-8")
 
