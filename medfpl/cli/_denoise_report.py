@@ -15,6 +15,8 @@ from medfpl.scan import Scan
 
 if TYPE_CHECKING:
     from medfpl.report import Collector
+    from medfpl.saliency.maps import Maps
+    from medfpl.saliency.trust import Assessment
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,20 @@ class Report:
     overwrite: bool
     collector: "Collector"
 
-    def collect(self, job: Job, before: Scan, result: Denoised) -> None:
-        """Keep what the page shows of one file; called from the working threads."""
-        self.collector.add(job.path, before, result)
+    def collect(
+        self,
+        job: Job,
+        before: Scan,
+        result: Denoised,
+        maps: "Maps | None" = None,
+        assessment: "Assessment | None" = None,
+    ) -> None:
+        """Keep what the page shows of one file, with feature maps and flags where there are some; from any thread."""
+        from medfpl.report.evidence import flags_of, maps_of
+
+        shown = None if maps is None else maps_of(maps)
+        flags = [] if assessment is None else flags_of(assessment)
+        self.collector.add(job.path, before, result, maps=shown, flags=flags)
 
     def write(
         self, out: Output, recipe: Recipe, engine: Engine | None, outcomes: Sequence[Outcome], seed: int

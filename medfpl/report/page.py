@@ -166,7 +166,7 @@ def _display(series: Series, steps: Sequence[float]) -> str:
     text = f"{where} pixels" if whole else f"{where} of {native[1]} × {native[0]} pixels, averaged"
     low, high = min(steps), max(steps)
     step = _sig(low) if low == high else f"{_sig(low)} to {_sig(high)}"
-    text += f", in steps of {step} {_unit(series)}"
+    text += f", in steps of {step} {_unit(series)}".replace("of 1 grey levels", "of 1 grey level")
     if len(pictures) < series.slices:
         text += f"; {len(pictures)} of {series.slices} slices"
     if first.unit == "HU":

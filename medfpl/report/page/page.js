@@ -305,7 +305,9 @@
     pointers.set(event.pointerId, at);
     const reach = event.pointerType === "touch" ? 24 : 12;
     const divides = state.mode === "compare" && Math.abs(at.x - split(place())) < reach;
-    drag = { tool: divides ? "divider" : state.tool, at, first: state.at, window: [...state.window], limit: state.limit };
+    // With one slice there is nothing to scroll.
+    const tool = state.tool === "slices" && state.series.slices.length < 2 ? "window" : state.tool;
+    drag = { tool: divides ? "divider" : tool, at, first: state.at, window: [...state.window], limit: state.limit };
   });
 
   stage.addEventListener("pointermove", (event) => {
