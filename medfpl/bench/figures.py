@@ -1,6 +1,7 @@
 """The benchmark's figures."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,14 +42,17 @@ def save_figures(
     rows: Sequence[Row], tasks: Sequence[TaskRow], examples: Sequence[Example], folder: Path
 ) -> list[Picture]:
     """Write every figure that the results allow into ``folder`` as PNG; return them in the order to be read."""
+    from matplotlib import rc_context
+
     folder.mkdir(parents=True, exist_ok=True)
     made = []
-    for name, kind, title, alt, figure in _figures(rows, tasks):
-        path = folder / f"{name}.png"
-        figure.savefig(path, dpi=plotting.DPI, metadata={"Software": None})
-        made.append(Picture(path, kind, title, alt))
+    with rc_context({"text.parse_math": False}):  # a dollar in a name is a dollar
+        for name, kind, title, alt, figure in _figures(rows, tasks):
+            path = folder / f"{_file_name(name)}.png"
+            figure.savefig(path, dpi=plotting.DPI, metadata={"Software": None})
+            made.append(Picture(path, kind, title, alt))
     for example in examples:
-        path = folder / f"strip-{example.case}-{example.noise}.png"
+        path = folder / f"{_file_name(f'strip-{example.case}-{example.noise}')}.png"
         strip(example).save(path, format="PNG")
     return made
 
@@ -212,6 +216,10 @@ def strip(example: Example) -> "Image":
         errors = [to_grey((image - example.clean)[middle], -limit, limit) for _, image in block]
         rows.append([(scale if i == 0 else "error", error) for i, error in enumerate(errors)])
     return tiled(rows)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def _task_groups(tasks: Sequence[TaskRow]) -> dict[tuple[str, str, str], list[TaskRow]]:
