@@ -10,7 +10,7 @@ DEMO := demo_out
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TEST_ARGS ?= -n 2
 
-.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise clean
+.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise evidence clean
 
 help:
 	@echo "make setup   install medfpl and its development tools into .venv"
@@ -22,6 +22,7 @@ help:
 	@echo "make docs    write the pages that are made from the code"
 	@echo "make tune-bench STORE=FOLDER   choose the settings that 'medfpl bench' gives each method"
 	@echo "make calibrate-noises DATA=FOLDER, make bench-noise   write docs/evidence/noise-*.md"
+	@echo "make evidence [IMAGES=FOLDER]   run the whole benchmark, for hours, and write docs/evidence/benchmark.md"
 	@echo "make clean   remove what these targets made, but .venv"
 
 setup: $(STAMP)
@@ -76,6 +77,12 @@ bench-noise: setup
 		> $$($(BENCH_VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/medfpl.pth
 	-$(BIN)/python -m pip --python $(BENCH_VENV)/bin/python install --quiet $(PIP_ARGS) --no-deps --group bench
 	$(BENCH_VENV)/bin/python scripts/bench_noises.py docs/evidence/noise-speed.md
+
+# Images that no model was trained on (a prepared store, a folder); without them only the sample data are used.
+IMAGES ?=
+
+evidence: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_benchmark.py docs/evidence $(IMAGES)
 
 clean:
 	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
