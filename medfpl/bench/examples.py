@@ -1,9 +1,10 @@
 """The example images that a run saved: read back, with the window that suits them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -24,18 +25,37 @@ class Example:
     window: Window
 
 
-def load_examples(folder: Path) -> list[Example]:
+class Examples(Sequence[Example]):
+    """Examples that are read when they are asked for: all at once may not fit in memory."""
+
+    def __init__(self, found: Sequence[tuple[Path, str, str, Mapping[str, object]]]) -> None:
+        self._found = found
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Examples": ...
+    def __getitem__(self, index: int | slice) -> "Example | Examples":
+        if isinstance(index, slice):
+            return Examples(self._found[index])
+        return _load(*self._found[index])
+
+
+def find_examples(folder: Path) -> Examples:
     """Return the examples saved in ``folder`` (``CASE-NOISE.npz`` and ``meta.json``), none if there is no folder."""
     if not (folder / "meta.json").is_file():
-        return []
+        return Examples([])
     meta = json.loads((folder / "meta.json").read_text("utf-8"))
     found = []
     for path in sorted(folder.glob("*.npz")):
         # Both names may hold hyphens: the longest known case that fits.
         case = max((c for c in meta if path.stem.startswith(f"{c}-")), key=len, default=None)
         if case is not None:
-            found.append(_load(path, case, path.stem[len(case) + 1 :], meta[case]))
-    return found
+            found.append((path, case, path.stem[len(case) + 1 :], meta[case]))
+    return Examples(found)
 
 
 def _load(path: Path, case: str, noise: str, meta: Mapping[str, object]) -> Example:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medfpl.bench import stats, tables
 from medfpl.bench.captions import about
-from medfpl.bench.examples import load_examples
+from medfpl.bench.examples import find_examples
 from medfpl.bench.figures import save_figures
 from medfpl.bench.markup import to_markdown, to_tex
 from medfpl.bench.page import write_page
@@ -56,7 +56,7 @@ def write_outputs(
         made += comparison_tables(rows)
     (folder / "table.md").write_text(to_markdown(made, TITLE, lines), "utf-8")
     (folder / "table.tex").write_text(to_tex(made, lines), "utf-8")
-    examples = load_examples(folder / "examples")
+    examples = find_examples(folder / "examples")
     pictures = save_figures(rows, tasks, examples, folder / "figures")
     write_page(folder / "report.html", TITLE, rows, made, pictures, examples, lines)
     return printed(rows)

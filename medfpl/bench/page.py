@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # A page of 10 MB still opens on a phone; base64 makes four bytes of three.
 MOST_BYTES = 7_000_000
 # The longest side and the WebP quality of the example images: the first that fits.
-SIZES = ((512, 88), (384, 84), (256, 82), (256, 65), (192, 55))
+SIZES = ((512, 88), (384, 84), (320, 82), (256, 82), (256, 70), (256, 60), (224, 60), (192, 55))
 SECTIONS = {
     "summary": "Over all noises",
     "psnr": "Noise by noise",
@@ -120,15 +120,15 @@ def encode(examples: Sequence[Example], most: int) -> tuple[list[dict[str, Any]]
     side, quality = _size_for(examples, most)
     shown: list[dict[str, Any]] = []
     cleans: dict[str, str] = {}  # one for all noises of a case
-    used = 0
+    used = largest = 0
     for example in examples:
         images = {name: _webp(example, image, side, quality) for name, image in named_images(example).items()}
         images["clean"] = cleans.setdefault(example.case, images["clean"])
         used += sum(len(data) for name, data in images.items() if name != "clean") * 3 // 4
         if used > most:
             break
+        largest = max(largest, *example.clean.shape)
         shown.append(_entry(example, images))
-    largest = max((max(e.clean.shape) for e in examples), default=0)
     remark = f"Shown smaller than they are, {side} pixels wide or high at most." if largest > side else ""
     if len(shown) < len(examples):
         remark += f" {len(examples) - len(shown)} more are in the folder examples."
@@ -165,11 +165,10 @@ def _psnr(example: Example, image: FloatArray) -> str:
 
 def _size_for(examples: Sequence[Example], most: int) -> tuple[int, int]:
     """Return the first of SIZES in which a sample of the images says that all will fit."""
-    count = sum(1 + len(e.results) for e in examples)
-    sample = examples[:: max(1, len(examples) // 6)]
+    sample = [*examples[:: max(1, len(examples) // 4)]]
     for side, quality in SIZES:
-        sizes = [len(_webp(e, i, side, quality)) * 3 / 4 for e in sample for i in named_images(e).values()]
-        if not sizes or 1.1 * count * sum(sizes) / len(sizes) <= most:
+        sizes = [sum(len(_webp(e, i, side, quality)) for i in named_images(e).values()) * 3 / 4 for e in sample]
+        if not sizes or len(examples) * sum(sizes) / len(sizes) <= most:
             return side, quality
     return SIZES[-1]
 

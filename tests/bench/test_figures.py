@@ -10,7 +10,7 @@ from bench_rows import row, rows, save_examples, tasks
 from PIL import Image
 
 from medfpl.bench import figures, plotting, stats
-from medfpl.bench.examples import load_examples
+from medfpl.bench.examples import find_examples
 from medfpl.bench.figures import save_figures
 
 
@@ -96,24 +96,25 @@ def test_a_method_looks_the_same_everywhere_and_like_no_other() -> None:
 
 def test_examples_come_back_in_real_units_with_their_names(few: list, tmp_path: Path) -> None:
     save_examples(tmp_path, few)
-    found = load_examples(tmp_path)
+    found = find_examples(tmp_path)
     assert [(e.case, e.noise) for e in found] == [("ct0-0", "gaussian"), ("ct0-0", "motion")]
     assert set(found[0].results) == {"medfpl", "mean", "nlm"}
     assert 0 < found[0].clean.mean() < 100  # HU of a working value near 0.5
     assert found[0].window.label == "abdomen"
-    assert load_examples(tmp_path / "none") == []
+    assert len(find_examples(tmp_path / "none")) == 0
+    assert [e.noise for e in found[1:]] == ["motion"]
 
 
 def test_names_with_hyphens_are_told_apart(few: list, tmp_path: Path) -> None:
     save_examples(tmp_path, few)
     meta = json.loads((tmp_path / "meta.json").read_text())
     (tmp_path / "meta.json").write_text(json.dumps({**meta, "ct0": meta["ct0-0"]}))
-    assert {(e.case, e.noise) for e in load_examples(tmp_path)} == {("ct0-0", "gaussian"), ("ct0-0", "motion")}
+    assert {(e.case, e.noise) for e in find_examples(tmp_path)} == {("ct0-0", "gaussian"), ("ct0-0", "motion")}
 
 
 def test_a_strip_shows_errors_on_one_scale(few: list, tmp_path: Path) -> None:
     save_examples(tmp_path, few)
-    example = load_examples(tmp_path)[0]
+    example = find_examples(tmp_path)[0]
     picture = np.asarray(figures.strip(example).convert("L"))
     side = 96 * 3  # enlarged by a whole factor
     assert picture.shape[1] == 5 * (side + 8) + 8  # clean, noisy and three methods

@@ -11,7 +11,7 @@ import pytest
 from bench_rows import row, rows, save_examples, tasks
 from PIL import Image
 
-from medfpl.bench.examples import Example, load_examples
+from medfpl.bench.examples import Example, find_examples
 from medfpl.bench.outputs import write_outputs
 from medfpl.bench.page import encode, headlines
 from medfpl.scan import Intensity
@@ -89,7 +89,7 @@ def test_images_get_smaller_before_any_is_left_out() -> None:
 
 def test_the_images_are_what_they_are_called(tmp_path: Path) -> None:
     save_examples(tmp_path, rows(kinds=("ct",), noises=("gaussian",), methods=("medfpl", "mean"), patients=1))
-    (example,) = load_examples(tmp_path)
+    (example,) = find_examples(tmp_path)
     (shown,), _ = encode([example], 10_000_000)
     assert list(shown["images"]) == ["noisy", "clean", "medfpl", "mean"]
 
