@@ -22,8 +22,10 @@ def task_tables(tasks: Sequence[TaskRow]) -> list[Table]:
         part = groups[kind, task]
         methods = sorted({t.method for t in part}, key=stats.method_order)
         declared = declared_measures(task)
-        body = [_task_line(part, declared, methods, *line) for line in _lines(part, declared)]
-        chief = next((m for m in declared if m in {t.measure for t in part}), part[0].measure)
+        lines = _lines(part, declared)
+        body = [_task_line(part, declared, methods, *line) for line in lines]
+        # The first measure that is not split by tissue already.
+        chief = next((measure for measure, detail in lines if not detail), lines[0][0])
         body += _by_noise([t for t in part if t.measure.replace(NOISY, "") == chief], declared, methods, chief)
         patients = len({t.patient for t in part})
         note = (

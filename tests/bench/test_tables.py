@@ -159,6 +159,17 @@ def test_tissues_are_not_averaged_and_noises_are_told_apart() -> None:
     ]
 
 
+def test_noises_are_told_apart_for_a_measure_that_tissues_do_not_split() -> None:
+    found = [
+        task_row(measure, 1.0, task="bias", noise=noise, detail=detail)
+        for noise in ("gaussian", "motion")
+        for measure, detail in (("shift_hu", "air"), ("shift_hu", "bone"), ("error_hu", ""))
+    ]
+    lines = ["shift_hu (air), HU", "shift_hu (bone), HU", "error_hu, HU"]
+    lines += ["error_hu (gaussian), HU", "error_hu (motion), HU"]
+    assert [line[0] for line in texts(task_tables(found)[0])] == lines
+
+
 def test_a_task_of_another_version_has_a_table_without_ideals() -> None:
     (table,) = task_tables([task_row("novelty", 3.0, task="not-known-here")])
     assert texts(table) == [["novelty", "\N{EN DASH}", "\N{EN DASH}", "3.00"]]
