@@ -5,7 +5,7 @@ import torch
 
 from medfpl.denoisers import METHODS
 from medfpl.denoisers.hqs import LEAST, Identity, restore
-from medfpl.denoisers.methods.dpir import PriorDenoiser
+from medfpl.denoisers.methods.dpir import PriorDenoiser, _below_black
 from medfpl.errors import UsageError
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.unet import UNetConfig, build_unet
@@ -120,6 +120,24 @@ def test_values_beyond_its_range_keep_their_excess(run):
     limit = metal.clamp(max=3.0)
     changes = [denoiser.denoise(x, noise_level=0.1) - x for x in (metal, limit)]
     torch.testing.assert_close(changes[0], changes[1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [-0.9, -0.5, -0.012, 0.0, 0.5, 2.0])
+@pytest.mark.parametrize("sigma", [0.001, 0.0075, 0.05])
+def test_a_constant_stays_what_it_is_also_below_black(shipped, value, sigma):
+    x = torch.full((1, 1, 64, 64), value)
+    change = (shipped.denoise(x, noise_level=sigma) - x)[..., 16:-16, 16:-16]
+    assert float(change.abs().max()) < 0.001 + 0.2 * sigma
+
+
+def test_an_image_that_is_not_below_black_is_shown_as_it_is():
+    clean = phantom()
+    for sigma in (0.01, 0.05, 0.2):
+        x, level = noisy(clean, sigma), torch.full((1, 1, 1, 1), sigma)
+        assert float(_below_black(x, level)) == 0
+        # Padding with no noise of its own, below its surroundings.
+        x[..., :16, :16] = -0.4
+        assert float(_below_black(x, level)) == pytest.approx(0.4 - 6 * sigma / 8, abs=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.05, 0.1, 0.2])

@@ -15,6 +15,7 @@ from medfpl.tiles import run_tiled
 
 WHOLE_PIXELS = 1024 * 1024
 TILE = 768
+BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,12 @@ class PriorDenoiser:
     def prior(self, x: Tensor, level: Tensor) -> Tensor:
         """Return one pass of the network over ``x`` (B, 1, H, W), float32 on its device, at ``level`` (B, 1, 1, 1).
 
-        The network sees values clamped to -1..3 working units; what lies outside keeps its excess. It has no bias, so
-        that its result for a level above those it was trained on is that of the same image at less contrast.
+        The network sees values clamped to -1..3 working units; what lies outside keeps its excess. An item with areas
+        darker than black is shown brighter by as much. The network has no bias, so that its result for a level above
+        those it was trained on is that of the same image at less contrast.
         """
         inside = x.clamp(LOW, HIGH)
+        inside = inside + _below_black(inside, level)
         config = self.net.config
 
         def run(part: Tensor) -> Tensor:
@@ -65,6 +68,17 @@ class PriorDenoiser:
             run, inside, halo=config.reach, multiple=config.multiple, max_pixels=self.whole_pixels, size=self.tile
         )
         return x + (clean - inside)
+
+
+def _below_black(x: Tensor, level: Tensor) -> Tensor:
+    """Return how far the darkest area of each item lies below what black with noise of ``level`` can show.
+
+    No prior learns from images that are negative over more than a few pixels, as is the padding of some CT.
+    """
+    size = [min(BLOCK, side) for side in x.shape[-2:]]
+    means = torch.nn.functional.avg_pool2d(x, size, ceil_mode=True)
+    chance = 6 * level / (size[0] * size[1]) ** 0.5
+    return (-chance - means.amin((-2, -1), keepdim=True)).clamp_min(0)
 
 
 def _build(model: str | None, device: str, mode: str, iterations: int, weight: float) -> PriorDenoiser:
