@@ -23,7 +23,6 @@ from medfpl.store.store import open_store
 from medfpl.training.white import MEASURED
 
 METHOD_NAMES = ("dpir", "dpir, hqs", "nlm", "wavelet", "bilateral", "medfpl")
-LEVELS = (0.0, *MEASURED)
 TASK_LEVEL = 0.01
 
 
@@ -95,21 +94,17 @@ def main() -> None:
     for kind in kinds:
         clean, _ = draw(store, given.split, kind, given.images // len(kinds))
         card[kind], table[kind] = {}, {name: [] for name in ("noisy", *methods)}
-        for level in LEVELS:
+        for level in MEASURED:
             x = noisy(clean, level)
             before = scores(clean, x)
             for name, denoiser in methods.items():
-                if level == 0 and name != "dpir":
-                    continue
                 psnr, ssim = scores(clean, denoiser.denoise(x, noise_level=level))
-                if level:
-                    table[kind][name].append(psnr)
+                table[kind][name].append(psnr)
                 if name == "dpir":
                     row = zip(("input_psnr", "input_ssim", "psnr", "ssim"), (*before, psnr, ssim), strict=True)
                     rounded = {k: round(v, 4 if "ssim" in k else 2) for k, v in row}
-                    card[kind][f"white {level:g}" if level else "clean"] = rounded
-            if level:
-                table[kind]["noisy"].append(before[0])
+                    card[kind][f"white {level:g}"] = rounded
+            table[kind]["noisy"].append(before[0])
         for task, pair in restorations(clean, methods["dpir"].prior).items():  # type: ignore[attr-defined]
             tasks.setdefault(task, []).append(pair)
     table["mean"] = {
