@@ -70,7 +70,7 @@ def figures(folder: Path, target: Path, name: str) -> str:
 
 def section(title: str, name: str, data: Path | None, target: Path) -> str:
     """Run both benchmarks on ``data`` and return what the page says of them."""
-    true = bench(name, data, "--tasks", "all")
+    true = bench(name, data, "--tasks")
     wrapped = bench(f"{name}-wrapped", data, "--psnr", "uint8-wrapped", "--compare-paper")
     beside = tables(wrapped, "beside the paper")
     return "\n".join(

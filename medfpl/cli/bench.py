@@ -87,9 +87,12 @@ PsnrName = Annotated[
         "--psnr", metavar="KIND", help="true, or uint8-wrapped: what published tables hold.", rich_help_panel=WHAT
     ),
 ]
+AllTasks = Annotated[
+    bool, typer.Option("--tasks", help="Measure what PSNR cannot see: lesions, edges, ...", rich_help_panel=WHAT)
+]
 TaskNames = Annotated[
     str | None,
-    typer.Option("--tasks", metavar="A,B", help="Measure more than PSNR: names, or all.", rich_help_panel=WHAT),
+    typer.Option("--task", metavar="A,B", help="Some of the tasks alone.", rich_help_panel=WHAT),
 ]
 Features = Annotated[
     str | None,
@@ -135,7 +138,8 @@ def bench(
     noises: NoiseNames = None,
     strengths: Strengths = "0.5",
     psnr: PsnrName = "true",
-    tasks: TaskNames = None,
+    tasks: AllTasks = False,
+    task: TaskNames = None,
     features: Features = None,
     tuning: TuningName = "tuned",
     compare_paper: ComparePaper = False,
@@ -156,7 +160,7 @@ def bench(
     \b
     Examples:
       medfpl bench -o bench
-      medfpl bench -o bench --data store --tasks all
+      medfpl bench -o bench --data store --tasks
       medfpl bench -o bench --data ct/ --limit 2 --methods medfpl,nlm --noises gaussian,poisson/ct-texture
     """
     from medfpl.pipeline.jobs import Shard
@@ -165,7 +169,7 @@ def bench(
     if split not in SPLITS:
         raise UsageError(f"--split {split} is unknown", f"choose from {', '.join(SPLITS)}")
     part = Shard.parse(shard) if shard else None
-    settings = _settings(methods, model, noises, strengths, psnr, tasks, features, tuning, seed, device)
+    settings = _settings(methods, model, noises, strengths, psnr, tasks, task, features, tuning, seed, device)
     from medfpl.bench.data import DataSettings
     from medfpl.bench.run import run_bench
 
@@ -227,7 +231,8 @@ def _settings(
     noises: str | None,
     strengths: str,
     psnr: str,
-    tasks: str | None,
+    tasks: bool,
+    task: str | None,
     features: str | None,
     tuning: str,
     seed: int,
@@ -253,7 +258,7 @@ def _settings(
             entries = tuple(Entry("medfpl", model) if e == Entry("medfpl") else e for e in entries)
     every = noises in (None, "all")
     corruptions = default_corruptions(noises == "all") if every else tuple(map(Corruption.parse, _names(noises or "")))
-    wanted = TASKS.names() if tasks == "all" else [TASKS.resolve(t) for t in _names(tasks or "")]
+    wanted = [TASKS.resolve(name) for name in _names(task or "")] or (TASKS.names() if tasks else [])
     return BenchSettings(
         entries,
         corruptions,

@@ -77,7 +77,7 @@ def test_parts_say_how_they_are_joined(bench):
 
 
 def test_tasks_are_measured_on_request(bench, tmp_path):
-    assert bench("--tasks", "identity")[0] == 0
+    assert bench("--task", "identity")[0] == 0
     assert (tmp_path / "out" / "tasks.parquet").exists()
     header = (tmp_path / "out" / "tasks.csv").read_text().splitlines()[0]
     assert header.startswith("cell,case,patient,kind,noise")
@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_read_is_told(bench, tmp_path):
         (["--split", "half"], "--split half is unknown"),
         (["--strengths", "a,b"], "no numbers"),
         (["--strengths", "2"], "at most 1"),
-        (["--tasks", "lesion"], "no task is called 'lesion'"),
+        (["--task", "lesion"], "no task is called 'lesion'"),
         (["--shard", "3/2"], "--shard 3/2"),
         (["--executor", "slurm"], "--executor slurm is unknown"),
         (["--device", "nonsense"], "--device nonsense is no device"),
