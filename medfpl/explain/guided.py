@@ -5,7 +5,8 @@ ReLU a gradient passes only where the forward input and the incoming gradient ar
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
-Scalar = Literal["energy", "sum"]
+Scalar = Literal["energy", "sum", "evidence"]
 Gate = Literal["relu", "smooth"]
 
 
@@ -25,13 +26,18 @@ class Rules:
 
     ``scalar`` "energy" is half the squared norm of R(x). "sum" is the plain sum: with ReLU gates its map is
     piecewise constant in x, so that a loss on it has no gradient and cannot train; it is here to compare.
+    Both are of the first output. "evidence" is half the squared norm of the sigmoids of the further outputs, the
+    logits of features, for networks that find some.
     ``gate`` "smooth" puts softplus with sharpness ``beta`` for each ReLU (Dombrowski et al. 2019), so that the map
     depends smoothly on x.
+    ``layer`` names a module of the network (as in ``named_modules``): the map is then the gradient with respect to
+    what that module gives, and not to the image. Deep in a network the map has lost what noise does to single pixels.
     """
 
     scalar: Scalar = "energy"
     gate: Gate = "relu"
     beta: float = 20.0
+    layer: str = ""
 
 
 @dataclass
@@ -95,21 +101,58 @@ class _Guided(TorchFunctionMode):
 
 
 def guided_map(net: nn.Module, x: Tensor, rules: Rules = Rules(), *, create_graph: bool = False) -> Tensor:
-    """Return the feature map of ``net`` at ``x``: same shape (B, 1, H, W), arbitrary units, positive and negative.
+    """Return the feature map of ``net`` at ``x`` (B, 1, H, W), arbitrary units, positive and negative.
 
-    Each item's map depends on that item alone (``net`` in eval mode). With ``create_graph`` the map is
-    part of the graph of ``x``: a loss on it reaches whatever ``x`` came from. ``net`` gets no gradient when its
-    parameters do not require one.
+    It has the shape of ``x``, or that of the output of ``rules.layer``. Each item's map depends on that item alone
+    (``net`` in eval mode). With ``create_graph`` the map is part of the graph of ``x``: a loss on it reaches
+    whatever ``x`` came from. ``net`` gets no gradient when its parameters do not require one.
+
+    Raises:
+        ValueError: if ``net`` has no module called ``rules.layer``, or no features for "evidence".
     """
     now = _Pass()
     with torch.enable_grad():
         seen = x if create_graph and x.requires_grad else x.detach().requires_grad_()
-        with _Guided(rules, now):
+        with _Guided(rules, now), _output_of(net, rules.layer, seen) as place:
             out = net(seen)
-        total = out.sum() if rules.scalar == "sum" else 0.5 * out.square().sum()
-        (gradient,) = torch.autograd.grad(total, seen, create_graph=create_graph)
+        (gradient,) = torch.autograd.grad(_scalar(out, rules.scalar), place[0], create_graph=create_graph)
     now.guided = False
     return gradient if create_graph else gradient.detach()
+
+
+def _scalar(out: Tensor, scalar: Scalar) -> Tensor:
+    if scalar == "evidence":
+        if out.shape[1] < 2:
+            raise ValueError("the explained network finds no features: it has no evidence")
+        return 0.5 * out[:, 1:].sigmoid().square().sum()
+    first = out[:, :1]
+    return first.sum() if scalar == "sum" else 0.5 * first.square().sum()
+
+
+@contextmanager
+def _output_of(net: nn.Module, layer: str, x: Tensor) -> Iterator[list[Tensor]]:
+    """Yield a list that holds ``x``, or what the module ``layer`` gave once ``net`` was called; leaves no hook."""
+    if not layer:
+        yield [x]
+        return
+    module = dict(net.named_modules()).get(layer)
+    if module is None:
+        raise ValueError(f"the explained network has no layer {layer!r}")
+    place: list[Tensor] = []
+    handle = module.register_forward_hook(lambda _module, _inputs, output: place.append(output))
+    try:
+        yield place
+    finally:
+        handle.remove()
+
+
+def rules_for(outputs: int, depth: int) -> Rules:
+    """Return the rules that suit a U-Net of ``depth`` levels with that many outputs.
+
+    A network that finds features is asked for its evidence, at the level before its last: an input gradient
+    moves more with noise in single pixels than with a feature that goes (docs/evidence/feature-preserving-loss.md).
+    """
+    return Rules("evidence", layer=f"up.{max(depth - 2, 0)}") if outputs > 1 else Rules()
 
 
 def frozen(net: nn.Module) -> nn.Module:

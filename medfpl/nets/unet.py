@@ -18,6 +18,7 @@ class UNetConfig:
     ``unshuffle`` folds blocks of that many pixels squared into channels before the first convolution and unfolds
     after the last: 2 costs a quarter at the same width. ``skips`` counts the levels, from the deepest, whose skip
     connection is kept; fewer than ``depth`` closes the short way by which a network can learn the identity.
+    ``outputs`` counts the images that come out: 1, or one a feature.
     """
 
     width: int = 64
@@ -25,6 +26,7 @@ class UNetConfig:
     unshuffle: int = 1
     norm: Norm = "batch"
     skips: int | None = None
+    outputs: int = 1
 
     @property
     def multiple(self) -> int:
@@ -64,7 +66,7 @@ class UNet(nn.Module):
     """Double 3x3 convolutions, max-pooling down, bilinear upsampling and concatenation up, 1x1 output.
 
     ``forward`` takes (B, 1, H, W) of any size (sides are padded by edge values and cropped again) and
-    returns the same shape. It is the plain network; what its output means (the image or
+    returns the same size, ``outputs`` channels. It is the plain network; what its output means (the image or
     the noise in it) is the caller's.
     """
 
@@ -86,10 +88,10 @@ class UNet(nn.Module):
             self.up.append(_double_convolution(inside, max(inside // 2, outside), outside, config.norm))
             self.skipped.append(skip)
             below = outside
-        self.out = nn.Conv2d(widths[0], pixels, 1)
+        self.out = nn.Conv2d(widths[0], pixels * config.outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the network's output for ``x``, (B, 1, H, W) -> (B, 1, H, W)."""
+        """Return the network's output for ``x``, (B, 1, H, W) -> (B, outputs, H, W)."""
         height, width = x.shape[-2:]
         multiple = self.config.multiple
         pad = (-width % multiple, -height % multiple)

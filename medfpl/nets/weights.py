@@ -275,7 +275,7 @@ def _unet(fields: dict[str, Any]) -> "Callable[[], UNet]":
     from medfpl.nets.unet import UNet, UNetConfig
 
     config = UNetConfig(**fields)
-    _within((config.width, 1, 1024), (config.depth, 1, 8), (config.unshuffle, 1, 16))
+    _within((config.width, 1, 1024), (config.depth, 1, 8), (config.unshuffle, 1, 16), (config.outputs, 1, 64))
     _within((config.depth if config.skips is None else config.skips, 0, config.depth))
     if config.norm not in ("batch", "none"):
         raise _unknown_architecture()

@@ -8,6 +8,7 @@ from medfpl.noises import NOISES
 from medfpl.store.store import Store
 from medfpl.training.config import RunConfig, TrainConfig
 from medfpl.training.loop import Result
+from medfpl.training.planting import FEATURES
 
 LIMITS = (
     "Not a medical device: no clinical use, no diagnosis.",
@@ -58,7 +59,8 @@ def describe_model(
 
 def _summary(config: TrainConfig, noises: list[str]) -> str:
     if config.stage == "restoration":
-        return "Restoration U-Net (clean in, clean out), whose features the denoiser is to preserve"
+        finds = f", which also finds {', '.join(FEATURES)} that were planted" if config.features else ""
+        return f"Restoration U-Net{finds}: the network whose features the denoiser is to preserve"
     if config.stage == "prior":
         return f"Prior for DPIR: DRUNet for white noise of a known level up to {config.prior.max_level:g} of the range"
     what = f"Specialist for {', '.join(noises)}" if len(noises) < 4 else f"Blind to which of {len(noises)} noises"
@@ -85,8 +87,9 @@ def _sources(store: Store) -> list[dict[str, str]]:
 
 def _without_paths(config: TrainConfig) -> dict[str, Any]:
     plain = config.model_dump()
-    # The facts name the explained network by its card.
+    # The facts name the explained network and the one it began from by their cards.
     plain["fpl"].pop("network")
+    plain.pop("init")
     return plain
 
 

@@ -21,6 +21,7 @@ CHANGEABLE = {
     "validate_every",
     "save_every",
     "fpl.network",  # its weights are compared instead
+    "init",  # as are its
     "fpl.norms_every",
     "data.workers",
     "data.cache_mb",

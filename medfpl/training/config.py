@@ -13,6 +13,15 @@ from medfpl.scan import Kind
 
 CONFIG = "config.toml"  # in a run's folder
 Stage = Literal["restoration", "denoiser", "prior"]
+# What a network sees that learns to find features: through noise, and not in noise.
+FINDING = {
+    "plant": 1.0,
+    "noises": ["gaussian", "poisson", "rician", "speckle"],
+    "mixture": "flat",
+    "clean": 0.25,
+    "pair": 0.0,
+    "copies": 1,
+}
 # What "all" trains, in order.
 STAGES: tuple[Stage, ...] = ("restoration", "denoiser")
 
@@ -43,6 +52,7 @@ class DataConfig(_Part):
     max_noise_hu: float = Field(default=12.0, gt=0, description="CT noisier than this is no target")
     noises: list[str] = Field(default=[], description="names; none: all")
     mixture: Literal["flat", "physical"] = Field(default="flat", description="physical: more of what a kind suffers")
+    plant: float = Field(default=0.0, ge=0, le=1, description="share of images with planted lesions, vessels, edges")
     clean: float = Field(default=0.08, ge=0, le=1, description="share of items left uncorrupted")
     pair: float = Field(default=0.15, ge=0, le=1, description="share of items with a second noise")
     workers: int = Field(default=1, ge=0, le=256, description="processes a device that prepare batches")
@@ -54,7 +64,10 @@ class FplConfig(_Part):
 
     weight: float = Field(default=0.0, ge=0, description="of the feature preserving loss; 0: none")
     network: str = Field(default="", description="the explained network's run or name; none: this run's own")
-    scalar: Literal["energy", "sum"] = Field(default="energy", description="of the explained network's output")
+    scalar: Literal["auto", "energy", "sum", "evidence"] = Field(
+        default="auto", description="of its output; auto: evidence where it finds features, else energy"
+    )
+    layer: str = Field(default="auto", description="where the map is taken; image: at the input, as published")
     gate: Literal["relu", "smooth"] = Field(default="relu", description="smooth: softplus for each ReLU")
     beta: float = Field(default=20.0, gt=0, description="sharpness of the smooth gate")
     norms_every: int = Field(default=100, ge=0, description="steps between measurements of both gradients; 0: never")
@@ -63,19 +76,23 @@ class FplConfig(_Part):
 class RunFplConfig(FplConfig):
     """The same for a whole run, where the loss is on unless it is switched off."""
 
-    weight: float = Field(default=0.5, ge=0, description="of the feature preserving loss; 0: none")
+    weight: float = Field(default=0.1, ge=0, description="of the feature preserving loss; 0: none")
 
 
 class SmallNetConfig(NetConfig):
     """The restoration network: small, for each step of the denoiser runs it some six times."""
 
     width: int = Field(default=16, ge=4, le=256, description="channels at the first level; the paper's: 64")
+    norm: Literal["batch", "none"] = Field(default="batch", description="folded into the convolutions once trained")
 
 
 class RestorationConfig(_Part):
     """What the restoration network has of its own."""
 
     net: SmallNetConfig = SmallNetConfig()
+    features: float = Field(
+        default=0.3, ge=0, description="weight of finding planted features; 0: restoration alone, the paper's"
+    )
     share: float = Field(default=0.2, gt=0, lt=1, description="of the budget, where both networks are trained")
 
 
@@ -120,6 +137,8 @@ class TrainConfig(_Common):
     """One network's training. A budget of ``steps`` or ``minutes`` ends it, whichever comes first."""
 
     stage: Stage = "denoiser"
+    init: str = ""
+    features: float = 0.0
     fpl: FplConfig = FplConfig()
     prior: PriorConfig = PriorConfig()
 
@@ -128,6 +147,7 @@ class RunConfig(_Common):
     """A whole run: the stages it trains, one after the other, and their settings."""
 
     stage: Literal["all", "restoration", "denoiser", "prior"] = "all"
+    init: str = Field(default="", description="the model or run whose weights the denoiser begins from; none: random")
     fpl: RunFplConfig = RunFplConfig()
     restoration: RestorationConfig = RestorationConfig()
     prior: PriorConfig = PriorConfig()
@@ -147,8 +167,12 @@ class RunConfig(_Common):
         if len(self.stages()) > 1:
             share = self.restoration.share if restoring else 1 - self.restoration.share
         shared = {name: getattr(self, name) for name in _Common.model_fields}
+        finding = self.restoration.features if restoring else 0.0
         own = {
             "stage": stage,
+            "init": self.init if stage == "denoiser" else "",
+            "features": finding,
+            "data": self.data.model_copy(update=FINDING) if finding else self.data,
             "steps": self.steps and max(1, round(share * self.steps)),
             "minutes": self.minutes and share * self.minutes,
             "net": self.restoration.net.model_dump() if restoring else self.net,

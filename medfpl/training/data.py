@@ -17,6 +17,7 @@ from medfpl.scan import FloatArray, Kind
 from medfpl.seeds import numpy_generator, stable_seed
 from medfpl.store.store import Item, Split, Store
 from medfpl.training.config import DataConfig
+from medfpl.training.planting import FEATURES, plant
 from medfpl.training.white import draw_level, with_white_noise
 
 
@@ -31,6 +32,7 @@ class Batch:
     clean: Tensor
     noisy: Tensor
     labels: list[str]
+    features: Tensor | None = None
 
     @property
     def copies(self) -> int:
@@ -42,11 +44,14 @@ class Batch:
         size = len(self.clean) // count
         for k in range(count):
             mine = slice(k * size * self.copies, (k + 1) * size * self.copies)
-            yield Batch(self.clean[k * size : (k + 1) * size], self.noisy[mine], self.labels[mine])
+            own = slice(k * size, (k + 1) * size)
+            features = None if self.features is None else self.features[own]
+            yield Batch(self.clean[own], self.noisy[mine], self.labels[mine], features)
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory, from where a GPU fetches it while it computes."""
-        return Batch(self.clean.pin_memory(), self.noisy.pin_memory(), self.labels)
+        features = None if self.features is None else self.features.pin_memory()
+        return Batch(self.clean.pin_memory(), self.noisy.pin_memory(), self.labels, features)
 
 
 class Frames:
@@ -152,11 +157,14 @@ class TrainingBatches(Dataset[Batch]):
         return self._steps
 
     def __getitem__(self, step: int) -> Batch:
-        frames, contexts, seeds, corners = [], [], [], []
+        frames, planted, contexts, seeds, corners = [], [], [], [], []
         for j in self._mine:
             of_copies = [stable_seed(self._seed, "item", step * self._config.batch + j + c) for c in self._copies]
             rng = numpy_generator(of_copies[0], "frame")
             frame, context = self._frames.draw(rng, self._config.frame)
+            if self._config.plant:
+                frame, features = self._plant(rng, frame)
+                planted.append(features)
             frames.append(frame)
             contexts.append(context)
             seeds.append(of_copies)
@@ -169,7 +177,14 @@ class TrainingBatches(Dataset[Batch]):
             torch.stack([_patch(x, c, size) for x, c in zip(clean, corners, strict=True)]),
             torch.stack([_patch(x, c, size) for x, c in zip(noisy, mine, strict=True)]),
             labels,
+            torch.stack([_patch(x, c, size) for x, c in zip(planted, corners, strict=True)]) if planted else None,
         )
+
+    def _plant(self, rng: np.random.Generator, frame: Tensor) -> tuple[Tensor, Tensor]:
+        if rng.random() >= self._config.plant:
+            return frame, torch.zeros(len(FEATURES), *frame.shape[1:])
+        image, features = plant(rng, frame[0].numpy())
+        return torch.from_numpy(image)[None], torch.from_numpy(features).float()
 
     @property
     def _copies(self) -> range:

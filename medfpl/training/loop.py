@@ -14,9 +14,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from medfpl.errors import MedfplError
-from medfpl.explain.guided import Rules, frozen
-from medfpl.explain.loss import FeaturePreservingLoss
+from medfpl.errors import MedfplError, UsageError
+from medfpl.explain.guided import Rules, frozen, rules_for
+from medfpl.explain.loss import FeaturePreservingLoss, quiet_level
 from medfpl.nets.drunet import DRUNet, DRUNetConfig, build_drunet
 from medfpl.nets.unet import UNet, UNetConfig, build_unet
 from medfpl.seeds import torch_generator
@@ -26,10 +26,12 @@ from medfpl.training.config import TrainConfig
 from medfpl.training.data import TrainingBatches
 from medfpl.training.interrupts import Interrupts
 from medfpl.training.loader import load_batches
+from medfpl.training.planting import FEATURES
 from medfpl.training.step import COLUMNS, Step
 from medfpl.training.validate import Scores, Table, build_validation, validate
 
 NO_LIMIT = 1 << 40
+RARE = -3.0  # first logit of a feature: few pixels have one
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -68,14 +70,16 @@ def train(
     resume: bool = False,
     report: Report,
     explained: nn.Module | None = None,
+    begin: nn.Module | None = None,
 ) -> Result:
     """Train one network and return it with averaged weights, as good as it ever was on the held-out patients.
 
     ``explained`` is the network whose features the denoiser is to preserve, where ``config.fpl.weight`` is not 0. It
-    is copied and frozen. ``folder`` (shared by all processes) gets ``STAGE.ckpt``, the last checkpoint, and
-    ``STAGE.best.ckpt``. ``report`` is called on the first process with one flat row every ``log_every`` steps
-    ("event": "step") and one a validation. Ctrl-C and SIGTERM finish the step, save, and raise KeyboardInterrupt;
-    ``resume`` then goes on to the same weights as a training that was never stopped.
+    is copied and frozen. ``begin`` holds the weights to begin from (none: random ones). ``folder`` (shared by all
+    processes) gets ``STAGE.ckpt``, the last checkpoint, and ``STAGE.best.ckpt``. ``report`` is called on the first
+    process with one flat row every ``log_every`` steps ("event": "step") and one a validation. Ctrl-C and SIGTERM
+    finish the step, save, and raise KeyboardInterrupt; ``resume`` then goes on to the same weights as a training
+    that was never stopped.
 
     Raises:
         MedfplError: if a loss is not finite, memory runs out, a checkpoint cannot be written, or a resumed
@@ -84,7 +88,7 @@ def train(
     if config.steps is None and config.minutes is None:
         raise MedfplError("a run needs a budget", "give --steps or --minutes")
     try:
-        loop = _Loop(fabric, store, config, folder, report, explained)
+        loop = _Loop(fabric, store, config, folder, report, explained, begin)
         if resume and loop.last.is_file():
             loop.go_on(load_checkpoint(loop.last))
         return loop.run()
@@ -111,6 +115,7 @@ class _Loop:
         folder: Path,
         report: Report,
         explained: nn.Module | None,
+        begin: nn.Module | None = None,
     ) -> None:
         self.fabric, self.config, self.report = fabric, config, report
         self.last, self.best = folder / f"{config.stage}.ckpt", folder / f"{config.stage}.best.ckpt"
@@ -123,7 +128,7 @@ class _Loop:
             rank=fabric.global_rank,
             world=fabric.world_size,
             parts=config.accumulate,
-            corrupted=not restoring,
+            corrupted=not restoring or config.features > 0,
             white_level=config.prior.max_level if prior else None,
         )
         self.held_out = build_validation(
@@ -132,6 +137,12 @@ class _Loop:
         self.inputs = {"store": store.fingerprint()}
         feature = self._feature(explained) if config.stage == "denoiser" and config.fpl.weight else None
         self.network = _build(config)
+        if begin is not None:
+            self.inputs["beginning"] = _fingerprint(begin)
+            try:
+                self.network.load_state_dict(begin.state_dict())
+            except RuntimeError:
+                raise UsageError("the network to begin from has another shape", "see net.* and 'init'") from None
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
         optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=config.weight_decay)
         net, self.optimizer = fabric.setup(self.network, optimizer)
@@ -147,8 +158,20 @@ class _Loop:
                 "the feature preserving loss needs a network to explain", "train --stage all, or set fpl.network"
             )
         self.inputs["explained network"] = _fingerprint(explained)
-        rules = Rules(self.config.fpl.scalar, self.config.fpl.gate, self.config.fpl.beta)
-        return FeaturePreservingLoss(frozen(explained).to(self.fabric.device), rules)
+        fpl, net = self.config.fpl, frozen(explained).to(self.fabric.device)
+        assert isinstance(explained, UNet)
+        own = rules_for(explained.config.outputs, explained.config.depth)
+        rules = Rules(
+            own.scalar if fpl.scalar == "auto" else fpl.scalar,
+            fpl.gate,
+            fpl.beta,
+            own.layer if fpl.layer == "auto" else fpl.layer.removeprefix("image"),
+        )
+        try:
+            quiet = quiet_level(net, self.held_out.pairs["clean"][0].to(self.fabric.device), rules)
+        except ValueError as error:
+            raise UsageError(str(error), "see fpl.scalar and fpl.layer") from None
+        return FeaturePreservingLoss(net, rules, quiet)
 
     def go_on(self, state: dict[str, Any]) -> None:
         """Take up what a checkpoint left."""
@@ -257,7 +280,8 @@ class _Loop:
         table = self.scores.table()
         with self.interrupts.held():
             progress.validated = progress.step
-            better = table["mean"]["psnr"] > progress.best
+            # A network that finds features is not chosen by how well it restores.
+            better = table["mean"]["psnr"] > progress.best or self.config.features > 0
             progress.best = max(progress.best, table["mean"]["psnr"])
             if not fabric.is_global_zero:
                 return
@@ -306,7 +330,12 @@ def _build(config: TrainConfig) -> UNet | DRUNet:
     generator = torch_generator(config.seed, "init", config.stage)
     if config.stage == "prior":
         return build_drunet(DRUNetConfig(config.prior.width, config.prior.blocks), generator)
-    return build_unet(UNetConfig(**config.net.model_dump()), generator)
+    outputs = 1 + len(FEATURES) if config.features else 1
+    net = build_unet(UNetConfig(**config.net.model_dump(), outputs=outputs), generator)
+    if config.features:
+        assert net.out.bias is not None
+        torch.nn.init.constant_(net.out.bias[config.net.unshuffle**2 :], RARE)
+    return net
 
 
 def _mean(column: tuple[float, ...]) -> float | None:

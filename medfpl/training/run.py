@@ -164,6 +164,11 @@ def _train_stage(
         model = _explained_model(config.fpl.network, folder)
         explained = load_net(model)
         facts["explained_network"] = {"name": model.card.name, "sha256": model.card.sha256}
+    begin = None
+    if config.init:
+        first = find_model(config.init)
+        begin = load_net(first)
+        facts["began_from"] = {"name": first.card.name, "sha256": first.card.sha256}
     log = RunLog(folder, stage)
 
     def tell(event: dict[str, Any]) -> None:
@@ -173,7 +178,7 @@ def _train_stage(
 
     report({"event": "stage", "stage": stage, "steps": config.steps, "minutes": config.minutes})
     try:
-        result = train_one(fabric, store, config, folder, resume=resume, report=tell, explained=explained)
+        result = train_one(fabric, store, config, folder, resume=resume, report=tell, explained=explained, begin=begin)
     finally:
         if fabric.is_global_zero:
             log.draw()

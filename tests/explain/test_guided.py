@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medfpl.explain.guided import Rules, frozen, guided_map
+from medfpl.explain.guided import Rules, frozen, guided_map, rules_for
 from medfpl.nets.unet import UNetConfig, build_unet
 
 
@@ -49,9 +49,20 @@ def test_maps_equal_captums(norm, scalar):
     assert ours.abs().max() > 0
 
 
-@pytest.mark.parametrize("rules", [Rules("energy"), Rules("energy", "smooth", 5.0), Rules("sum", "smooth", 5.0)])
+FORMS = [
+    Rules("energy"),
+    Rules("energy", "smooth", 5.0),
+    Rules("sum", "smooth", 5.0),
+    Rules("evidence"),
+    Rules("evidence", layer="up.0"),
+    Rules("evidence", "smooth", 5.0, layer="down.1"),
+]
+
+
+@pytest.mark.parametrize("rules", FORMS)
 def test_the_gradient_of_a_loss_on_the_map_equals_finite_differences(rules):
-    net, x, target = network(double=True), image(double=True), image(double=True, seed=2)
+    net, x = network(double=True, outputs=3), image(double=True)
+    target = guided_map(net, image(double=True, seed=2), rules)
 
     def loss(at):
         return guided_map(net, at, rules, create_graph=True).sub(target).square().sum()
@@ -124,3 +135,35 @@ def test_it_works_where_gradients_are_off():
     net, x = network(), image()
     with torch.no_grad():
         assert guided_map(net, x).abs().max() > 0
+
+
+def test_a_layers_map_is_the_guided_gradient_there():
+    net, x = network(outputs=3), image()
+    given = {}
+    handle = net.up[0].register_forward_hook(lambda _module, _inputs, output: given.update(shape=output.shape))
+    net(x)
+    handle.remove()
+    found = guided_map(net, x, Rules("evidence", layer="up.0"))
+    assert found.shape == given["shape"]
+    assert not net.up[0]._forward_hooks
+    # Behind the last layer there is nothing to guide: the gradient of the energy is the output itself.
+    assert torch.allclose(guided_map(net, x, Rules("energy", layer="out"))[:, :1], net(x)[:, :1])
+    with pytest.raises(ValueError, match="no layer 'nosuch'"):
+        guided_map(net, x, Rules(layer="nosuch"))
+    with pytest.raises(ValueError, match="no evidence"):
+        guided_map(network(), x, Rules("evidence"))
+
+
+def test_evidence_is_that_of_the_features_and_energy_that_of_the_image():
+    net, x = network(outputs=3), image()
+    with torch.no_grad():
+        evidence, energy = (guided_map(net, x, Rules(scalar)) for scalar in ("evidence", "energy"))
+        net.out.weight[0].mul_(2)
+        assert torch.equal(guided_map(net, x, Rules("evidence")), evidence)
+        assert not torch.equal(guided_map(net, x, Rules("energy")), energy)
+
+
+def test_rules_suit_the_network():
+    assert rules_for(1, 4) == Rules("energy")
+    assert rules_for(4, 4) == Rules("evidence", layer="up.2")
+    assert rules_for(4, 1).layer == "up.0"

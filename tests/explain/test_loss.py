@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from medfpl.explain.guided import Rules, frozen, guided_map
-from medfpl.explain.loss import FeaturePreservingLoss, distance_between, feature_distance
+from medfpl.explain.loss import FeaturePreservingLoss, distance_between, feature_distance, quiet_level
 from medfpl.nets.unet import UNetConfig, build_unet
 
 
@@ -23,8 +23,9 @@ def test_it_is_the_definition():
     clean, denoised = images(), images(seed=3)
     a, b = guided_map(net, denoised), guided_map(net, clean)
     per_item = [((a[i] - b[i]) ** 2).sum() / (b[i] ** 2).sum() for i in range(3)]
-    assert float(loss(denoised, loss.clean_map(clean))) == pytest.approx(float(sum(per_item) / 3), rel=1e-5)
-    assert loss(clean, loss.clean_map(clean)) == 0
+    terms = [(float(d.detach()) + 0.01) ** 0.5 - 0.1 for d in per_item]
+    assert float(loss(denoised, loss.clean_map(clean)).detach()) == pytest.approx(sum(terms) / 3, rel=1e-5)
+    assert float(loss(clean, loss.clean_map(clean)).detach()) == pytest.approx(0, abs=1e-6)
     assert float(distance_between(net, denoised, clean)[0]) == pytest.approx(float(per_item[0] ** 0.5), rel=1e-5)
 
 
@@ -58,3 +59,13 @@ def test_an_image_without_features_gives_a_finite_loss():
 def test_a_network_that_could_still_learn_is_refused():
     with pytest.raises(ValueError, match="frozen"):
         FeaturePreservingLoss(explained().requires_grad_())
+
+
+def test_quiet_maps_do_not_weigh_endlessly():
+    net, clean = explained(), images()
+    level = quiet_level(net, clean)
+    assert level == pytest.approx(float(guided_map(net, clean).square().mean((1, 2, 3)).median()))
+    faint = 1e-3 * clean[:1]
+    maps = guided_map(net, faint)
+    changed = guided_map(net, faint + 1e-3 * images(1, seed=3))
+    assert feature_distance(changed, maps, level) < 1e-3 * feature_distance(changed, maps)

@@ -61,3 +61,10 @@ def test_each_relu_is_a_module_of_its_own_and_not_in_place():
     assert len(relus) == 2 * (1 + 3 + 3)
     assert len(set(map(id, relus))) == len(relus)
     assert not any(m.inplace for m in relus)
+
+
+@pytest.mark.parametrize("unshuffle", [1, 2])
+def test_outputs_are_channels_of_the_same_size(unshuffle):
+    net = build_unet(UNetConfig(width=4, depth=2, unshuffle=unshuffle, outputs=3), torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(net.out.weight, generator=torch.Generator().manual_seed(1))
+    assert net(torch.rand(2, 1, 33, 21)).shape == (2, 3, 33, 21)

@@ -72,7 +72,10 @@ def test_a_whole_run(train, tiny_store, tmp_path, capsys):
     rows = read_log(run / "log.csv")
     assert [int(r["step"]) for r in rows if (r["stage"], r["event"]) == ("denoiser", "step")] == [2, 4, 6]
     assert {r["noise"] for r in rows if r["stage"] == "denoiser"} == {"", "clean", "gaussian", "motion", "mean"}
-    assert all(float(r["feature"]) > 0 and float(r["feature_norm"]) > 0 for r in rows if r["feature"])
+    measured = [r for r in rows if r["feature"]]
+    assert {r["stage"] for r in measured} == {"restoration", "denoiser"}
+    assert all(float(r["feature"]) > 0 for r in measured if r["stage"] == "restoration")
+    assert all(float(r["feature"]) >= 0 for r in measured)
     card = find_model(run).card
     assert (card.name, card.role, card.noises) == ("run", "denoiser", ["gaussian", "motion"])
     assert set(card.metrics) == {"ct", "mr", "xray"}

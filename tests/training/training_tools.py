@@ -14,12 +14,14 @@ SMALL = {
 }  # fmt: skip
 
 
-def run(store, folder, resume=False, report=lambda row: None, explained=None, precision="32-true", **changes):
+def run(
+    store, folder, resume=False, report=lambda row: None, explained=None, begin=None, precision="32-true", **changes
+):
     """Train on the CPU in this process."""
     folder.mkdir(exist_ok=True)
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
     config = load_config(None, {**SMALL, **changes})
-    return train(fabric, store, config, folder, resume=resume, report=report, explained=explained)
+    return train(fabric, store, config, folder, resume=resume, report=report, explained=explained, begin=begin)
 
 
 def state(net):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from medfpl.bench.tasks.base import Measure, Task, Trial, Value
+from medfpl.explain.guided import Rules, rules_for
 from medfpl.explain.loss import distance_between
 
 
@@ -10,8 +11,10 @@ def run(trial: Trial) -> Sequence[Value]:
     """Compare the maps of the noisy and of the denoised image with the clean one's; nothing without a network."""
     if trial.features is None:
         return []
+    config = getattr(trial.features, "config", None)
+    rules = rules_for(config.outputs, config.depth) if config is not None else Rules()
     images = {"distance": trial.denoised, "distance_noisy": trial.noisy}
-    return [Value(name, float(distance_between(trial.features, x, trial.clean))) for name, x in images.items()]
+    return [Value(name, float(distance_between(trial.features, x, trial.clean, rules))) for name, x in images.items()]
 
 
 TASK = Task(
