@@ -10,7 +10,7 @@ DEMO := demo_out
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TEST_ARGS ?= -n 2
 
-.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise evidence clean
+.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise evidence evidence-fpl clean
 
 help:
 	@echo "make setup   install medfpl and its development tools into .venv"
@@ -22,6 +22,7 @@ help:
 	@echo "make docs    write the pages that are made from the code"
 	@echo "make tune-bench STORE=FOLDER   choose the settings that 'medfpl bench' gives each method"
 	@echo "make calibrate-noises DATA=FOLDER, make bench-noise   write docs/evidence/noise-*.md"
+	@echo "make evidence-fpl STORE=STORE   train with and without the feature preserving loss, write docs/evidence/"
 	@echo "make evidence [IMAGES=FOLDER]   run the whole benchmark, for hours, and write docs/evidence/benchmark.md"
 	@echo "make clean   remove what these targets made, but .venv"
 
@@ -77,6 +78,12 @@ bench-noise: setup
 		> $$($(BENCH_VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/medfpl.pth
 	-$(BIN)/python -m pip --python $(BENCH_VENV)/bin/python install --quiet $(PIP_ARGS) --no-deps --group bench
 	$(BENCH_VENV)/bin/python scripts/bench_noises.py docs/evidence/noise-speed.md
+
+# Networks with and without the loss, and what each form of it sees: about an hour on two cores. RUNS is gone on with.
+RUNS ?= runs/evidence-fpl
+
+evidence-fpl: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_fpl.py $(STORE) $(RUNS)
 
 # Images that no model was trained on (a prepared store, a folder); without them only the sample data are used.
 IMAGES ?=
