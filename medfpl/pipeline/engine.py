@@ -1,6 +1,6 @@
 """One method, loaded once, applied to scans: working range in, padding kept, noise measured, real units out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,9 +197,24 @@ def measure_noise(before: Scan, after: Scan) -> tuple[float, float]:
     """
     depth = len(before.pixels)
     chosen = np.unique(np.linspace(0, depth - 1, min(depth, MEASURED_SLICES)).round().astype(int))
-    pairs = [_noise_of_slice(before, after, int(z)) for z in chosen]
+    pairs = noise_of_slices(before, after, chosen.tolist())
     first, second = np.median(np.array(pairs, dtype=np.float64), axis=0)
     return float(first), float(second)
+
+
+def noise_of_slices(before: Scan, after: Scan, slices: Sequence[int] | None = None) -> list[tuple[float, float]]:
+    """Return the noise of both in each slice, or in those named: standard deviation in real units."""
+    return [_noise_of_slice(before, after, z) for z in (range(len(before.pixels)) if slices is None else slices)]
+
+
+def white_noise(scan: Scan, z: int) -> float:
+    """Return the standard deviation, real units, that white noise in slice ``z`` would have."""
+    import torch
+
+    valid = None if scan.valid is None else scan.valid[z : z + 1]
+    image = fill_invalid(scan.pixels[z : z + 1], valid)
+    with torch.inference_mode():
+        return float(_estimate(torch.from_numpy(image).unsqueeze(1), valid))
 
 
 def _noise_of_slice(before: Scan, after: Scan, z: int) -> tuple[float, float]:

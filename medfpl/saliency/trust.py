@@ -269,7 +269,7 @@ def _white(number: int) -> float:
 
 
 def to_plain(trust: SliceTrust) -> dict[str, Any]:
-    """Return what a record says of a slice: plain values, of its tiles the flagged ones alone (pixels: top, bottom, left, right)."""
+    """Return what a record says of a slice: plain values; tiles are (top, bottom, left, right), pixels."""
     return {
         "score": round(trust.score, 4),
         "reasons": list(trust.reasons),
