@@ -234,6 +234,9 @@ def _row(
         "unit": outcome.unit,
         "noise_before": outcome.noise_before,
         "noise_after": outcome.noise_after,
+        "slice_noise": [{"before": before, "after": after} for before, after in outcome.slice_noise],
+        "feature_distance": outcome.feature_distance,
+        "flagged_slices": None if outcome.flagged is None else list(outcome.flagged),
         "sha256": outcome.sha256,
         "seconds": round(outcome.seconds, 3),
         "notes": list(outcome.notes),
@@ -270,6 +273,7 @@ def _show_table(out: Output, outcomes: Sequence[Outcome]) -> None:
     groups: dict[tuple[str, str, str], list[Outcome]] = {}
     alone = len(done) <= MAX_ROWS and len({o.job.target.parent for o in done}) == len(done)
     few = len(done) <= 6
+    explained = any(o.feature_distance is not None for o in done)
     for outcome in done:
         where = outcome.job.target if few or alone else outcome.job.target.parent
         groups.setdefault((str(where), outcome.kind, outcome.unit), []).append(outcome)
@@ -278,12 +282,14 @@ def _show_table(out: Output, outcomes: Sequence[Outcome]) -> None:
             kind,
             _amount(group),
             _noise(group),
+            *([_features(group), _flags(group)] if explained else []),
             f"{sum(o.seconds for o in group):.1f} s",
             where + ("" if few or alone else "/"),
         )
         for (where, kind, _), group in groups.items()
     ]
-    out.table(("kind", "amount", "noise", "time", "written to"), rows[:MAX_ROWS], right=(3,))
+    more = ("feature distance", "flagged slices") if explained else ()
+    out.table(("kind", "amount", "noise", *more, "time", "written to"), rows[:MAX_ROWS], right=(3 + len(more),))
     if len(rows) > MAX_ROWS:
         out.text(f"and {len(rows) - MAX_ROWS} more folders")
 
@@ -300,6 +306,21 @@ def _noise(group: Sequence[Outcome]) -> str:
     after = median(o.noise_after for o in group if o.noise_after is not None)
     unit = group[0].unit
     return f"{before:.3g} -> {after:.3g}{' ' + unit if unit not in ('', '1') else ''}"
+
+
+def _features(group: Sequence[Outcome]) -> str:
+    found = [o.feature_distance for o in group if o.feature_distance is not None]
+    return f"{median(found):.3f}" if found else ""
+
+
+def _flags(group: Sequence[Outcome]) -> str:
+    """Return how many slices are flagged; of one file, which."""
+    found = [len(o.flagged) for o in group if o.flagged is not None]
+    if not found:
+        return ""
+    if len(group) == 1 and group[0].flagged and len(group[0].flagged) <= 4 and group[0].slices > 1:
+        return ", ".join(map(str, group[0].flagged))
+    return f"{sum(found)} of {sum(o.slices for o in group)}"
 
 
 def _show_counts(out: Output, counts: dict[str, int], seconds: float, record: Path | None) -> None:

@@ -45,6 +45,17 @@ Strength = Annotated[
 Residual = Annotated[
     bool, typer.Option("--residual", help="Also write what was removed, in HU or grey levels.", rich_help_panel=FILES)
 ]
+NoiseMap = Annotated[
+    bool, typer.Option("--noise-map", help="Also write how strong the noise was where.", rich_help_panel=FILES)
+]
+Saliency = Annotated[
+    bool,
+    typer.Option("--saliency", help="Also write feature maps, and flag what may be lost.", rich_help_panel=FILES),
+]
+Explain = Annotated[
+    str | None,
+    typer.Option("--explain", metavar="NAME", help="The explained network, or its run folder.", rich_help_panel=METHOD),
+]
 Preview = Annotated[
     bool, typer.Option("--preview", help="Also write a PNG of before, after and residual.", rich_help_panel=FILES)
 ]
@@ -94,7 +105,10 @@ def denoise(
     noise_level: Level = "auto",
     strength: Strength = 1.0,
     residual: Residual = False,
+    noise_map: NoiseMap = False,
     preview: Preview = False,
+    saliency: Saliency = False,
+    explain: Explain = None,
     report: ReportPage = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
@@ -125,6 +139,8 @@ def denoise(
     from medfpl.pipeline.jobs import Shard, plan
     from medfpl.pipeline.run import Wishes
 
+    if explain and not saliency:
+        raise UsageError("--explain is for --saliency", "add --saliency")
     if overwrite and resume:
         raise UsageError("--overwrite and --resume exclude each other")
     recipe = Recipe(
@@ -138,7 +154,10 @@ def denoise(
     wishes = Wishes(
         kind=options.check_kind(kind),
         residual=residual,
+        noise_map=noise_map,
         preview=preview,
+        saliency=saliency,
+        explain=explain,
         overwrite=overwrite,
         resume=resume,
         allow_burned_in=allow_burned_in,

@@ -111,20 +111,20 @@ def _save(scan: Scan, values: FloatArray, target: Path, temporary: Path) -> None
             save_volume(scan, values, file)
 
 
-def save_volume(scan: Scan, values: FloatArray, stream: IO[bytes]) -> None:
-    """Write ``values`` (z, y, x), or several such volumes (n, z, y, x), as float32 .nii.gz with the scan's affine.
+def save_volume(scan: Scan, values: FloatArray | Sequence[FloatArray], stream: IO[bytes]) -> None:
+    """Write ``values`` (z, y, x), or several such volumes, as float32 .nii.gz with the scan's affine.
 
     Slices go out one by one, so that a mapped array never has to fit into memory. Equal values give equal bytes.
     """
     import nibabel
 
-    volumes = values[None] if values.ndim == 3 else values
+    volumes = [values] if isinstance(values, np.ndarray) else values
     depth, height, width = scan.pixels.shape
     shape: tuple[int, ...] = (width, height, depth)
     if scan.source.format == "nifti" and len(scan.source.shape) > 3:
         # Time points lie along z in a scan: give them their own axis back.
         shape = (width, height, scan.source.shape[2], depth // scan.source.shape[2])
-    if values.ndim == 4:
+    if len(volumes) > 1:
         shape = (*shape, len(volumes))
     affine = scan.geometry.affine
     empty = np.broadcast_to(np.float32(0), shape)

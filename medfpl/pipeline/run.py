@@ -3,32 +3,49 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from medfpl.errors import BadInput, MedfplError, TargetExists
 from medfpl.io import check_suffix, read, sniff, write
 from medfpl.io.atomic import check_target
 from medfpl.pipeline.batch import Slots, Stopped, run_batch
-from medfpl.pipeline.engine import Denoised, Engine, Recipe, load, measure_noise
-from medfpl.pipeline.extras import preview_target, residual_target, write_preview, write_residual
+from medfpl.pipeline.engine import Denoised, Engine, Recipe, load, measure_noise, noise_of_slices
+from medfpl.pipeline.extras import (
+    noise_map_target,
+    preview_target,
+    residual_target,
+    saliency_targets,
+    write_noise_map,
+    write_preview,
+    write_residual,
+)
 from medfpl.pipeline.jobs import Job
 from medfpl.pipeline.scale import SeriesScale
 from medfpl.scan import Kind, Scan
+
+if TYPE_CHECKING:
+    from medfpl.saliency.maps import Explainer, Maps
+    from medfpl.saliency.scans import Explained
+    from medfpl.saliency.trust import Assessment
 
 
 @dataclass(frozen=True)
 class Wishes:
     """How to read, what to write, and what to do with outputs that exist.
 
+    ``saliency`` writes feature maps, by the network ``explain`` (a name, run or card; None: the default one).
     ``transfer_syntax``, ``drop_private`` and the time ``when`` to state are for DICOM alone.
     """
 
     kind: Kind | None = None
     residual: bool = False
+    noise_map: bool = False
     preview: bool = False
+    saliency: bool = False
+    explain: str | None = None
     overwrite: bool = False
     resume: bool = False
     allow_burned_in: bool = False
@@ -43,13 +60,18 @@ class Wishes:
 
     def by_products(self, target: Path) -> list[Path]:
         """Return the further files wished for beside ``target``."""
-        wanted = ((self.residual, residual_target), (self.preview, preview_target))
-        return [place(target) for wished, place in wanted if wished]
+        wanted = ((self.residual, residual_target), (self.noise_map, noise_map_target), (self.preview, preview_target))
+        maps = saliency_targets(target) if self.saliency else ()
+        return [*(place(target) for wished, place in wanted if wished), *maps]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one job; noise in ``unit`` (HU or grey levels), ``seconds`` are those spent on it."""
+    """What became of one job; noise in ``unit`` (HU or grey levels), ``seconds`` are those spent on it.
+
+    ``slice_noise`` is the noise before and after of each slice, where a noise map or saliency was wished for;
+    ``feature_distance`` and the ``flagged`` slices come with saliency.
+    """
 
     job: Job
     status: Literal["done", "kept", "failed", "stopped"]
@@ -60,12 +82,25 @@ class Outcome:
     noise_before: float | None = None
     noise_after: float | None = None
     sha256: str = ""
+    slice_noise: tuple[tuple[float, float], ...] = ()
+    feature_distance: float | None = None
+    flagged: tuple[int, ...] | None = None
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     error: Exception | None = None
 
 
-Collect = Callable[[Job, Scan, Denoised], None]
+class Collect(Protocol):
+    """What is given each scan, its result and, with saliency, its maps and what can be trusted."""
+
+    def __call__(
+        self,
+        job: Job,
+        before: Scan,
+        result: Denoised,
+        maps: "Maps | None" = None,
+        assessment: "Assessment | None" = None,
+    ) -> None: ...
 
 
 class FailedToLoad(Exception):
@@ -100,6 +135,36 @@ class EngineOnDemand:
             return self.engine
 
 
+class ExplainerOnDemand:
+    """Loads the explained network when the first good file asks for it, once."""
+
+    def __init__(self, name: str | None, engine: "EngineOnDemand") -> None:
+        self._name, self._engine = name, engine
+        self._lock = threading.Lock()
+        self._explainer: Explainer | None = None
+
+    def explain(
+        self, before: Scan, after: Scan, watch: Callable[[int, int], None] = lambda done, total: None
+    ) -> "Explained":
+        """Return the maps and the trust of a pair; raise FailedToLoad from what prevents it."""
+        from medfpl.saliency.scans import explain_scans
+
+        return explain_scans(before, after, self.get(), watch)
+
+    def get(self) -> "Explainer":
+        """Return the explained network."""
+        from medfpl.saliency.maps import load_explainer
+
+        device = self._engine.get().device
+        with self._lock:
+            if self._explainer is None:
+                try:
+                    self._explainer = load_explainer(self._name, device)
+                except Exception as error:
+                    raise FailedToLoad(error) from error
+            return self._explainer
+
+
 def denoise_files(
     jobs: Sequence[Job],
     engine: EngineOnDemand,
@@ -119,10 +184,12 @@ def denoise_files(
         FailedToLoad: when the method cannot be loaded.
     """
 
+    explainer = ExplainerOnDemand(wishes.explain, engine) if wishes.saliency else None
+
     def work(job: Job, slots: Slots) -> Outcome:
         started = time.monotonic()
         try:
-            return _denoise_file(job, engine, wishes, scale, slots, watch, collect, started)
+            return _denoise_file(job, engine, explainer, wishes, scale, slots, watch, collect, started)
         except FailedToLoad:
             raise
         except Stopped:
@@ -136,6 +203,7 @@ def denoise_files(
 def _denoise_file(
     job: Job,
     on_demand: EngineOnDemand,
+    explainer: ExplainerOnDemand | None,
     wishes: Wishes,
     scale: SeriesScale,
     slots: Slots,
@@ -150,7 +218,8 @@ def _denoise_file(
         if collect is not None:
             with slots.compute():
                 slots.check()
-                collect(job, *_read_again(job, wishes, scale))
+                before, again = _read_again(job, wishes, scale)
+                collect(job, before, again, *_seen(explainer.explain(before, again.scan) if explainer else None))
         return Outcome(job, "kept", outputs)
     # A resumed run makes a by-product that is missing together with its image, and gets the same bytes again.
     overwrite = wishes.overwrite or wishes.resume
@@ -165,18 +234,38 @@ def _denoise_file(
         started += time.monotonic() - waiting  # its turn, not its cost
         slots.check()
         engine = on_demand.get()
-        result = engine.run(scan, lambda done, total: _step(slots, watch, job, done / total))
+        first = 0.3 if explainer else 1.0  # explaining costs more than denoising
+        result = engine.run(scan, lambda done, total: _step(slots, watch, job, first * done / total))
+        found = None
+        if explainer:
+            found = explainer.explain(
+                scan, result.scan, lambda done, total: _step(slots, watch, job, first + (1 - first) * done / total)
+            )
+        noise = found.noise if found else tuple(noise_of_slices(scan, result.scan)) if wishes.noise_map else ()
     # The image comes last: where it exists, everything else of it does.
     if wishes.residual:
         write_residual(scan, result.scan, residual_target(job.target), overwrite=overwrite)
+    if wishes.noise_map:
+        write_noise_map(scan, noise_map_target(job.target), overwrite=overwrite)
+    if explainer and found:
+        from medfpl.saliency.files import write_beside
+
+        write_beside(scan, result.scan, found, explainer.get(), engine.derivation, job.target, overwrite=overwrite)
     if wishes.preview:
         write_preview(scan, result.scan, preview_target(job.target), overwrite=overwrite)
     options = wishes.for_format(scan.source.format)
     written = write(result.scan, job.target, engine.derivation, overwrite=overwrite, **options)
     seconds = time.monotonic() - started
     if collect is not None:
-        collect(job, scan, result)
-    return _outcome(job, scan, result, (*written, *beside), seconds)
+        collect(job, scan, result, *_seen(found))
+    outcome = _outcome(job, scan, result, (*written, *beside), seconds)
+    if found:
+        outcome = replace(outcome, feature_distance=found.distance, flagged=tuple(found.trust.flagged))
+    return replace(outcome, slice_noise=noise)
+
+
+def _seen(found: "Explained | None") -> "tuple[Maps | None, Assessment | None]":
+    return (found.maps, found.trust) if found else (None, None)
 
 
 def _read_again(job: Job, wishes: Wishes, scale: SeriesScale) -> tuple[Scan, Denoised]:

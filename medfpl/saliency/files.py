@@ -12,7 +12,7 @@ import numpy as np
 from medfpl import __version__
 from medfpl.io.atomic import atomic_target
 from medfpl.io.derivation import Derivation
-from medfpl.pipeline.extras import save_volume
+from medfpl.pipeline.extras import saliency_targets, save_volume
 from medfpl.saliency.maps import Explainer, Maps
 from medfpl.saliency.overlay import UNIT, overlay
 from medfpl.saliency.scans import Explained, record_slices
@@ -61,9 +61,35 @@ def write_all(
     made.append(write_npz(found.maps, folder / "maps.npz", writing.overwrite))
     if before.source.format == "dicom":
         made += _write_dicom(before, after, found, derivation, folder, draw, writing)
-    record = describe(before, after, found, explainer, derivation)
+    record = describe(before, found, explainer, derivation)
     made.append(write_json(record, folder / "saliency.json", writing.overwrite))
     return made
+
+
+def write_beside(
+    before: Scan,
+    after: Scan,
+    found: Explained,
+    explainer: Explainer,
+    derivation: Derivation,
+    target: Path,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write the maps beside the denoised ``target``: one picture, the values, the record.
+
+    The picture is of the slice with the highest score if one is flagged, else of the middle one. A NIfTI holds the
+    maps before and after and their difference as three volumes.
+    """
+    picture, values, record = saliency_targets(target)
+    flagged = found.trust.flagged
+    z = max(flagged, key=lambda z: found.trust.slices[z].score) if flagged else len(found.maps.distance) // 2
+    write_picture(before, after, found, z, picture, overwrite)
+    if values.suffix == ".npz":
+        write_npz(found.maps, values, overwrite)
+    else:
+        write_nifti(before, [getattr(found.maps, name) for name in NAMES], values, overwrite)
+    write_json(describe(before, found, explainer, derivation), record, overwrite)
 
 
 def write_picture(before: Scan, after: Scan, found: Explained, z: int, target: Path, overwrite: bool) -> Path:
@@ -94,11 +120,8 @@ def write_json(record: dict[str, Any], target: Path, overwrite: bool) -> Path:
     return target
 
 
-def describe(
-    before: Scan, after: Scan, found: Explained, explainer: Explainer, derivation: Derivation
-) -> dict[str, Any]:
+def describe(before: Scan, found: Explained, explainer: Explainer, derivation: Derivation) -> dict[str, Any]:
     """Return the record of a scan: what was done, with what, and the numbers of each slice."""
-    rows = record_slices(before, after, found)
     card = explainer.model.card
     return {
         "medfpl": __version__,
@@ -108,9 +131,9 @@ def describe(
         "kind": before.intensity.kind,
         "unit": before.intensity.unit,
         "map_unit": UNIT,
-        "feature_distance": round(float(np.median(found.maps.distance)), 6),
+        "feature_distance": round(found.distance, 6),
         "flagged_slices": found.trust.flagged,
-        "slices": rows,
+        "slices": record_slices(found),
     }
 
 

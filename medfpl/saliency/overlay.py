@@ -20,7 +20,7 @@ STRENGTH, CHANGE = "magma", "coolwarm"
 UNIT = "guided gradient, 1 = working range"
 # Beyond this percentile of the map before, all is drawn alike: a few pixels of metal would hide the rest.
 FULL = 99.5
-BAR, LABEL, FLAG = 14, 64, (0, 230, 255)
+FLAG = (0, 230, 255)
 
 
 def scale_of(before: FloatArray) -> float:
@@ -56,13 +56,15 @@ def overlay(
     height, width = greys[0].shape
     factor = max(1, -(-SMALLEST // max(height, width)))
     step, tall = width * factor + MARGIN, height * factor
-    top = 2 * (TEXT + MARGIN)
-    picture = Image.new("RGB", (3 * step + 2 * (BAR + LABEL) + MARGIN, top + 2 * (tall + MARGIN)), "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(TEXT)
-    draw.text((MARGIN, MARGIN // 2), title or UNIT, fill="black", font=font)
+    text = max(TEXT, width * factor // 40)
+    bar, label = text, 4 * text
+    top = 2 * (text + MARGIN)
+    picture = Image.new("RGB", (3 * step + 2 * (bar + label) + MARGIN, top + 2 * (tall + MARGIN)), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(text)
+    draw.text((MARGIN, MARGIN // 2), f"{title}; {UNIT}" if title else UNIT, fill="black", font=font)
     for column, (name, grey, coloured) in enumerate(cells):
-        left = MARGIN + column * step + (BAR + LABEL if column == 2 else 0)
-        draw.text((left, TEXT + MARGIN), name, fill="black", font=font)
+        left = MARGIN + column * step + (bar + label if column == 2 else 0)
+        draw.text((left, text + MARGIN), name, fill="black", font=font)
         for row, image in enumerate((grey, coloured)):
             cell = Image.fromarray(image).resize((width * factor, tall), Image.Resampling.NEAREST)
             picture.paste(cell, (left, top + row * (tall + MARGIN)))
@@ -70,14 +72,14 @@ def overlay(
             _frame(draw, trust, (left, top), factor, tall + MARGIN)
     for left, colours, ticks in (
         (MARGIN + 2 * step, STRENGTH, (full, full / 2, 0.0)),
-        (MARGIN + 3 * step + BAR + LABEL, CHANGE, (full, 0.0, -full)),
+        (MARGIN + 3 * step + bar + label, CHANGE, (full, 0.0, -full)),
     ):
-        ramp = np.linspace(1, 0, tall, dtype=np.float32)[:, None].repeat(BAR, 1)
+        ramp = np.linspace(1, 0, tall, dtype=np.float32)[:, None].repeat(bar, 1)
         place = top + tall + MARGIN
         picture.paste(Image.fromarray(colour(ramp, colours)), (left, place))
         for share, value in zip((0, 0.5, 1), ticks, strict=True):
-            y = place + share * (tall - TEXT)
-            draw.text((left + BAR + 4, y), f"{value:.2g}", fill="black", font=font)
+            y = place + share * (tall - text)
+            draw.text((left + bar + 4, y), f"{value:.2g}", fill="black", font=font)
     return picture
 
 

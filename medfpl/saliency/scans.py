@@ -20,10 +20,19 @@ IN_MEMORY = 1 << 26
 
 @dataclass(frozen=True)
 class Explained:
-    """The maps (z, y, x) of a pair of scans, 0 where pixels are not valid, and what can be trusted of the change."""
+    """The maps (z, y, x) of a pair of scans, 0 where pixels are not valid, and what can be trusted of the change.
+
+    ``noise`` is that of each slice before and after (standard deviation in real units).
+    """
 
     maps: Maps
     trust: Assessment
+    noise: tuple[tuple[float, float], ...]
+
+    @property
+    def distance(self) -> float:
+        """The median feature distance of the slices."""
+        return float(np.median(self.maps.distance))
 
 
 def explain_scans(
@@ -51,22 +60,16 @@ def explain_scans(
         kept.distance[z] = maps.distance[0]
         trust += assess(was, now, valid).slices
     watch(shape[0], shape[0])
-    return Explained(kept, Assessment(tuple(trust)))
+    return Explained(kept, Assessment(tuple(trust)), tuple(noise_of_slices(before, after)))
 
 
-def record_slices(before: Scan, after: Scan, found: Explained) -> list[dict[str, Any]]:
+def record_slices(found: Explained) -> list[dict[str, Any]]:
     """Return the numbers of each slice as plain values: feature distance, trust, noise before and after."""
     rows = []
-    noise = noise_of_slices(before, after)
     for z, (distance, trust) in enumerate(zip(found.maps.distance, found.trust.slices, strict=True)):
-        levels = {"noise_before": noise[z][0], "noise_after": noise[z][1]}
+        levels = {"noise_before": found.noise[z][0], "noise_after": found.noise[z][1]}
         rows.append({"slice": z, "feature_distance": round(float(distance), 6), **levels, "trust": to_plain(trust)})
     return rows
-
-
-def worst(found: Explained) -> SliceTrust:
-    """Return the slice with the highest score."""
-    return max(found.trust.slices, key=lambda one: one.score)
 
 
 def _array(shape: tuple[int, ...]) -> FloatArray:

@@ -33,8 +33,8 @@ SCALES = (1.5, 2.4, 3.84, 6.14, 9.83)
 BAND = (1.5, 3.0)
 LOCAL, WINDOW = 7.0, 64
 EDGE_PIXELS, SLICE_EDGE_PIXELS = 200, 100
-# A change smaller than this is none: 3 HU, less than half a grey level of 255 (working units).
-FLOOR = 0.0015
+# Noise weaker than this counts as this: 5 HU, two thirds of a grey level of 255 (working units).
+FLOOR = 0.0025
 EDGE_FLOOR = 0.004
 # An impulse counts as this many local standard deviations, so that removed salt and pepper is no structure.
 CLIP = 3.5
@@ -187,7 +187,8 @@ def _structure(change: FloatArray, body: Mask) -> tuple[FloatArray, npt.NDArray[
         band = np.abs(band) / _white(n)
         bands.append(band / max(1.0, _MAD * _median(band, body)))
     stack = np.stack(bands)
-    return stack.max(0), stack.argmax(0)
+    # Nobody looks for structure in air, and the streaks of CT there are no noise.
+    return np.where(body, stack.max(0), 0), stack.argmax(0)
 
 
 def _what(before: FloatArray, after: FloatArray, at: tuple[int, int], scale: int) -> Reason:

@@ -72,7 +72,10 @@ def test_json_report(medfpl: Run, tmp_path: Path) -> None:
     assert list(report) == keys
     assert report["counts"] == {"done": 1, "kept": 0, "failed": 1, "skipped": 1}
     assert (report["method"], report["device"], report["seed"]) == ("mean", "cpu", 7)
-    row_keys = "input status outputs kind slices unit noise_before noise_after sha256 seconds notes error hint"
+    row_keys = (
+        "input status outputs kind slices unit noise_before noise_after slice_noise feature_distance flagged_slices"
+        " sha256 seconds notes error hint"
+    )
     assert [" ".join(row) for row in report["files"]] == [row_keys] * 2
     good, bad = sorted(report["files"], key=lambda row: row["status"])
     assert good["noise_after"] < good["noise_before"]

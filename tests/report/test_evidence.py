@@ -3,7 +3,7 @@ import pytest
 
 from medfpl.report.evidence import flags_of, maps_of
 from medfpl.saliency.maps import Maps
-from medfpl.saliency.trust import Assessment, Flag, SliceTrust
+from medfpl.saliency.trust import Assessment, SliceTrust, Tile
 
 
 def test_maps_are_on_one_scale() -> None:
@@ -25,10 +25,12 @@ def test_maps_of_nothing_are_nothing() -> None:
 
 
 def test_flags_keep_their_slice_and_place() -> None:
-    good = SliceTrust(0.5, {}, ())
-    bad = SliceTrust(2.0, {}, (Flag("structure", 2.0, (0, 32, 64, 96)), Flag("edges", 1.5, (0, 32, 0, 32))))
+    first = Tile((0, 32, 0, 32), 1.5, 0.2, ("edges blurred",))
+    second = Tile((0, 32, 32, 64), 2.0, 0.4, ("structure removed",))
+    good = SliceTrust(0.5, (), 0.1, 4.5, 0.0, 0.0, 0.0, ())
+    bad = SliceTrust(2.0, ("structure removed", "edges blurred"), 0.3, 18.0, 0.1, 0.9, 0.4, (first, second))
     flags = flags_of(Assessment((good, bad)))
     assert [(f.text, f.slice, f.box, f.score) for f in flags] == [
-        ("structure", 1, (0, 32, 64, 96), 2.0),
-        ("edges", 1, (0, 32, 0, 32), 1.5),
+        ("structure removed", 1, (0, 32, 32, 64), 2.0),
+        ("edges blurred", 1, (0, 32, 0, 32), 1.5),
     ]
