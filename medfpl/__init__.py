@@ -12,6 +12,7 @@ _PUBLIC = {
     "read": "medfpl.io",
     "write": "medfpl.io",
     "denoise": "medfpl.pipeline",
+    "explain_scan": "medfpl.saliency.run",
     "noise": "medfpl.pipeline.noise",
     "train": "medfpl.training.run",
     "Scan": "medfpl.scan",

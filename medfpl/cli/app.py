@@ -17,7 +17,7 @@ from medfpl.cli.output import Output
 from medfpl.errors import EXIT_INTERRUPTED, EXIT_NOTHING_DONE, EXIT_OK, EXIT_USAGE, MedfplError, UsageError
 
 # One file a command, in the order of the help text; each adds itself through ``register(app)``.
-COMMANDS = ("denoise", "noise", "prepare", "train", "bench", "info", "models")
+COMMANDS = ("denoise", "saliency", "noise", "prepare", "train", "bench", "info", "models")
 
 app = typer.Typer(
     name="medfpl",

@@ -250,7 +250,8 @@ def _denoise_file(
     if explainer and found:
         from medfpl.saliency.files import write_beside
 
-        write_beside(scan, result.scan, found, explainer.get(), engine.derivation, job.target, overwrite=overwrite)
+        text = engine.derivation.describe()
+        write_beside(scan, result.scan, found, explainer.get(), text, job.target, overwrite=overwrite)
     if wishes.preview:
         write_preview(scan, result.scan, preview_target(job.target), overwrite=overwrite)
     options = wishes.for_format(scan.source.format)

@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,17 +16,11 @@ from medfpl.saliency.overlay import UNIT, overlay
 from medfpl.saliency.scans import Explained, record_slices
 from medfpl.scan import Scan
 
+if TYPE_CHECKING:
+    from medfpl.saliency.run import Writing
+
 NAMES = ("before", "after", "difference")
 MOST_PICTURES = 12
-
-
-@dataclass(frozen=True)
-class Writing:
-    """How to write: which slices get a picture (None: the middle one and the worst flagged), and over what."""
-
-    overwrite: bool = False
-    slices: tuple[int, ...] | None = None
-    when: datetime | None = None
 
 
 def pictured(found: Explained, chosen: tuple[int, ...] | None) -> list[int]:
@@ -46,11 +38,14 @@ def write_all(
     after: Scan,
     found: Explained,
     explainer: Explainer,
-    derivation: Derivation,
+    denoised: str,
     folder: Path,
-    writing: Writing,
+    writing: "Writing",
 ) -> list[Path]:
-    """Write everything of one scan into ``folder`` and return the paths; saliency.json comes last."""
+    """Write everything of one scan into ``folder`` and return the paths; saliency.json comes last.
+
+    ``denoised`` says how ``after`` was made.
+    """
     made = []
     draw = pictured(found, writing.slices)
     for z in draw:
@@ -60,8 +55,8 @@ def write_all(
             made.append(write_nifti(before, getattr(found.maps, name), folder / f"{name}.nii.gz", writing.overwrite))
     made.append(write_npz(found.maps, folder / "maps.npz", writing.overwrite))
     if before.source.format == "dicom":
-        made += _write_dicom(before, after, found, derivation, folder, draw, writing)
-    record = describe(before, found, explainer, derivation)
+        made += _write_dicom(before, after, found, explained_by(explainer, denoised), folder, draw, writing)
+    record = describe(before, found, explainer, denoised)
     made.append(write_json(record, folder / "saliency.json", writing.overwrite))
     return made
 
@@ -71,7 +66,7 @@ def write_beside(
     after: Scan,
     found: Explained,
     explainer: Explainer,
-    derivation: Derivation,
+    denoised: str,
     target: Path,
     *,
     overwrite: bool,
@@ -89,7 +84,7 @@ def write_beside(
         write_npz(found.maps, values, overwrite)
     else:
         write_nifti(before, [getattr(found.maps, name) for name in NAMES], values, overwrite)
-    write_json(describe(before, found, explainer, derivation), record, overwrite)
+    write_json(describe(before, found, explainer, denoised), record, overwrite)
 
 
 def write_picture(before: Scan, after: Scan, found: Explained, z: int, target: Path, overwrite: bool) -> Path:
@@ -120,12 +115,19 @@ def write_json(record: dict[str, Any], target: Path, overwrite: bool) -> Path:
     return target
 
 
-def describe(before: Scan, found: Explained, explainer: Explainer, derivation: Derivation) -> dict[str, Any]:
+def explained_by(explainer: Explainer, denoised: str) -> Derivation:
+    """Return what DICOM maps say of how they were made."""
+    card, rules = explainer.model.card, explainer.rules
+    facts = {"scalar": rules.scalar, "of": denoised}
+    return Derivation("explained", "guided back-propagation", card.name, card.sha256, facts)
+
+
+def describe(before: Scan, found: Explained, explainer: Explainer, denoised: str) -> dict[str, Any]:
     """Return the record of a scan: what was done, with what, and the numbers of each slice."""
     card = explainer.model.card
     return {
         "medfpl": __version__,
-        "denoised": derivation.describe(),
+        "denoised": denoised,
         "explained_network": {"name": card.name, "sha256": card.sha256, "scalar": explainer.rules.scalar},
         "source_sha256": before.source.sha256,
         "kind": before.intensity.kind,
@@ -158,7 +160,7 @@ def _write_dicom(
     derivation: Derivation,
     folder: Path,
     draw: Iterable[int],
-    writing: Writing,
+    writing: "Writing",
 ) -> list[Path]:
     from medfpl.saliency.dicom import has_geometry, parametric_maps, secondary_capture, to_bytes
 
