@@ -45,7 +45,9 @@ def test_everything_else_goes_the_long_way(capsys: pytest.CaptureFixture[str]) -
 def test_the_short_way_loads_no_typer(arguments: list[str]) -> None:
     program = "import sys\nfrom medfpl.cli.start import main\ncode = main(sys.argv[1:])\n"
     program += "sys.exit(code or any(m in sys.modules for m in ('typer', 'rich', 'pydantic', 'importlib.metadata')))"
-    assert subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True).returncode == 0
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, env=environment)
+    assert done.returncode == 0
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
