@@ -64,7 +64,8 @@ class _GuidedReLU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (a,) = ctx.saved_tensors
         gradient = torch.relu(gradients[0]) if ctx.now.guided else gradients[0]
-        return gradient * (a > 0), None
+        # One pass over memory where gradient * (a > 0) takes three, and it has the same derivative.
+        return torch.ops.aten.threshold_backward(gradient, a, 0), None
 
 
 class _GuidedSoftplus(torch.autograd.Function):
