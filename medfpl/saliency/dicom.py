@@ -49,7 +49,7 @@ _DEIDENTIFIED = (
 
 @dataclass(frozen=True)
 class Part:
-    """A data set ready to be written, and the name of its map or picture."""
+    """A data set ready to be written, and the name of its file."""
 
     name: str
     dataset: Dataset
@@ -59,8 +59,9 @@ def has_geometry(scan: Scan) -> bool:
     """Whether a Parametric Map can say where the pixels of a DICOM scan lie, as its source says it."""
     sources = natives(scan)
     named = all(s.get(uid) for s in sources for uid in _NAMES)
-    placed = all("SharedFunctionalGroupsSequence" in s or _placed(s) for s in sources)
-    return scan.geometry.affine is not None and named and placed
+    # Slices of a series each say where they lie, evenly or not; the frames of one file do if they have an affine.
+    placed = all(_placed(s) for s in sources) if len(sources) > 1 else scan.geometry.affine is not None
+    return named and placed and ("SharedFunctionalGroupsSequence" in sources[0] or _placed(sources[0]))
 
 
 def natives(scan: Scan) -> Sequence[Dataset]:
@@ -85,7 +86,12 @@ def parametric_maps(
     for number, first in enumerate(range(0, len(values), frames), 1):
         used = sources if len(sources) == 1 else sources[first : first + frames]
         chosen = np.ascontiguousarray(values[first : first + frames])
-        parts.append(Part(name, _parametric_map(used, name, chosen, number, derivation, when, scan)))
+        parts.append(
+            Part(
+                name if number == 1 else f"{name}_{number}",
+                _parametric_map(used, name, chosen, number, derivation, when, scan),
+            )
+        )
     return parts
 
 
@@ -174,12 +180,13 @@ def _made(
 
 
 def secondary_capture(
-    scan: Scan, picture: npt.NDArray[np.uint8], number: int, derivation: Derivation, when: datetime | None
+    scan: Scan, picture: npt.NDArray[np.uint8], z: int, derivation: Derivation, when: datetime | None
 ) -> Part:
-    """Return the RGB ``picture`` (H, W, 3) of one slice of ``scan`` as a Secondary Capture image."""
+    """Return the RGB ``picture`` (H, W, 3) of slice ``z`` of ``scan`` as a Secondary Capture image."""
     from pydicom.sequence import Sequence as Items
 
-    source = natives(scan)[0]
+    sources = natives(scan)
+    source, number = sources[z] if len(sources) > 1 else sources[0], z + 1
     series, instance = _uids([source], "overlay", number, derivation, scan)
     made = Dataset()
     copied = explicit_copy(source, drop_private=True)
@@ -213,7 +220,7 @@ def secondary_capture(
             if keyword in copied:
                 made[keyword] = copied[keyword]
     _state_time(made, when)
-    return Part("overlay", made)
+    return Part("overlay" if len(scan.pixels) == 1 else f"overlay_{z:04d}", made)
 
 
 def _complete(source: Dataset) -> Dataset:

@@ -172,13 +172,12 @@ def _write_dicom(
         )
     else:
         parts = (
-            secondary_capture(before, np.asarray(_picture(before, after, found, z)), z + 1, derivation, writing.when)
+            secondary_capture(before, np.asarray(_picture(before, after, found, z)), z, derivation, writing.when)
             for z in draw
         )
     made = []
     for part in parts:
-        number = int(part.dataset.InstanceNumber)
-        target = folder / (f"{part.name}.dcm" if number == 1 else f"{part.name}_{number}.dcm")
+        target = folder / f"{part.name}.dcm"
         with atomic_target(target, overwrite=writing.overwrite) as temporary:
             temporary.write_bytes(to_bytes(part.dataset))
         made.append(target)

@@ -38,7 +38,8 @@ def overlay(
 ) -> "Image":
     """Return the picture of slice ``z``: feature strength before and after, over the image, and its change.
 
-    ``maps`` are those of the slice (H, W) before and after. Flagged tiles are framed.
+    ``maps`` are those of the slice (H, W) before and after, drawn on one scale; the change of their strength has its
+    own. Flagged tiles are framed.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -47,7 +48,9 @@ def overlay(
     inverted = bool(before.meta.get("inverted", False))
     greys = [to_grey(scan.pixels[z], window.low, window.high, inverted=inverted) for scan in (before, after)]
     strength = [(np.abs(m) / full).astype(np.float32) for m in maps]
-    change = ((strength[1] - strength[0] + 1) / 2).astype(np.float32)
+    difference = np.abs(maps[1]) - np.abs(maps[0])
+    most = np.float32(scale_of(difference))
+    change = ((difference / most + 1) / 2).astype(np.float32)
     cells = [
         ("before", greys[0], blend(greys[0], strength[0], STRENGTH)),
         ("after", greys[1], blend(greys[1], strength[1], STRENGTH)),
@@ -72,7 +75,7 @@ def overlay(
             _frame(draw, trust, (left, top), factor, tall + MARGIN)
     for left, colours, ticks in (
         (MARGIN + 2 * step, STRENGTH, (full, full / 2, 0.0)),
-        (MARGIN + 3 * step + bar + label, CHANGE, (full, 0.0, -full)),
+        (MARGIN + 3 * step + bar + label, CHANGE, (most, 0.0, -most)),
     ):
         ramp = np.linspace(1, 0, tall, dtype=np.float32)[:, None].repeat(bar, 1)
         place = top + tall + MARGIN
