@@ -56,16 +56,18 @@ class _GuidedReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, now: _Pass) -> Tensor:
-        ctx.save_for_backward(a)
+        # What comes out is positive where a is, and is kept by the next layer anyway: a itself can go.
+        out = a.clamp_min(0)
+        ctx.save_for_backward(out)
         ctx.now = now
-        return a.clamp_min(0)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (a,) = ctx.saved_tensors
+        (out,) = ctx.saved_tensors
         gradient = torch.relu(gradients[0]) if ctx.now.guided else gradients[0]
-        # One pass over memory where gradient * (a > 0) takes three, and it has the same derivative.
-        return torch.ops.aten.threshold_backward(gradient, a, 0), None
+        # gradient * (a > 0) in one pass over memory; detached, for the gate has no derivative.
+        return torch.ops.aten.threshold_backward(gradient, out.detach(), 0), None
 
 
 class _GuidedSoftplus(torch.autograd.Function):
