@@ -10,7 +10,7 @@ DEMO := demo_out
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TEST_ARGS ?= -n 2
 
-.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise evidence evidence-fpl clean
+.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise calibrate-trust bench-saliency evidence evidence-fpl clean
 
 help:
 	@echo "make setup   install medfpl and its development tools into .venv"
@@ -24,6 +24,7 @@ help:
 	@echo "make calibrate-noises DATA=FOLDER, make bench-noise   write docs/evidence/noise-*.md"
 	@echo "make evidence-fpl STORE=STORE   train with and without the feature preserving loss, write docs/evidence/"
 	@echo "make evidence [IMAGES=FOLDER]   run the whole benchmark, for hours, and write docs/evidence/benchmark.md"
+	@echo "make calibrate-trust STORE=FOLDER   thresholds of the trust measure and docs/evidence/trust.md; make bench-saliency"
 	@echo "make clean   remove what these targets made, but .venv"
 
 setup: $(STAMP)
@@ -90,6 +91,16 @@ IMAGES ?=
 
 evidence: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_benchmark.py docs/evidence $(IMAGES)
+
+# A prepared store whose validation patients are added to the phantoms; none: the phantoms alone.
+STORE ?=
+
+calibrate-trust: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate_trust.py docs/evidence/trust.md medfpl/saliency/trust.json \
+		$(if $(STORE),--data $(STORE) --limit 6)
+
+bench-saliency: setup
+	$(BIN)/python scripts/bench_saliency.py
 
 clean:
 	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -83,7 +83,7 @@ def main() -> None:
         for trial in trials(one):
             rows.append(measure(trial) | (others(trial, explainer) if len(rows) % ONE_IN == 0 else {}))
         print(f"{len(rows)} trials", flush=True)
-    half = [r for r in rows if calibrates(r["patient"]) and r["good"] and r["noise"] != "salt-pepper"]
+    half = [r for r in rows if calibrates(r["patient"]) and ordinary(r)]
     limits = together(half)
     chosen = Thresholds(*(round(limits[name], 4) for name in MEASURES))
     command = f"scripts/calibrate_trust.py{' --data STORE' if given.data else ''} --limit {given.limit}"
@@ -97,6 +97,11 @@ def main() -> None:
     }
     given.thresholds.write_text(json.dumps(made, indent=2) + "\n", "utf-8")
     given.page.write_text(page(rows, chosen, command), "utf-8")
+
+
+def ordinary(row: dict[str, Any]) -> bool:
+    """Whether a row is good denoising of noise. Impulses, and what a network does to a clean image, are only told."""
+    return row["good"] and row["noise"] not in ("salt-pepper", "none")
 
 
 def together(good: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -253,7 +258,7 @@ def page(rows: Sequence[dict[str, Any]], limits: Thresholds, command: str) -> st
         row["score"] = max(row[m] / getattr(limits, m.replace("lost_nearby", "nearby").replace("lost", "slice"))
                            for m in MEASURES)  # fmt: skip
     test = [r for r in rows if not calibrates(r["patient"])]
-    good = [r for r in test if r["good"] and r["noise"] != "salt-pepper"]
+    good = [r for r in test if ordinary(r)]
     patients = {True: set(), False: set()}
     for row in rows:
         patients[calibrates(row["patient"])].add(row["patient"])
