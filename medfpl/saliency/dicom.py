@@ -174,6 +174,9 @@ def _made(
     made.SeriesDescription = _TITLES[name]
     made.DerivationDescription = _ascii(derivation.describe())
     made.Laterality = ""
+    dimensions = derived_uid("dimensions", instance)  # highdicom draws one
+    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
     _keep_deidentified(made, sources[0])
     _state_time(made, when)
     return made
@@ -266,6 +269,8 @@ def _keep_deidentified(made: Dataset, source: Dataset) -> None:
 
 def _state_time(made: Dataset, when: datetime | None) -> None:
     stated = (when or datetime.now(UTC)).astimezone()
+    for item in made.get("ContributingEquipmentSequence", ())[-1:]:  # highdicom's own, which comes last
+        item.ContributionDateTime = stated.strftime("%Y%m%d%H%M%S.%f%z")[:26]
     for prefix in ("InstanceCreation", "Content", "Series"):
         setattr(made, f"{prefix}Date", stated.strftime("%Y%m%d"))
         setattr(made, f"{prefix}Time", stated.strftime("%H%M%S.%f"))

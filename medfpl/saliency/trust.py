@@ -3,7 +3,8 @@
 Nothing here knows what is true. A pair of images can show three things that noise alone does not do:
 
 - *structure*: blobs of 3 to 20 pixels in ``before - after`` that stand out of it, in units of its own local noise.
-  They are called removed where the image before has the stronger blob, else added;
+  They are called removed or added where one image's blob is twice as strong as the other's, else changed: next to
+  other structure a lesion that went looks like a hole that came, and nobody can tell which is true;
 - *edges*: a share of the contrast of edges that is missing in the image after, nearby or in the whole slice.
 
 Each is divided by the threshold that scripts/calibrate_trust.py found: a score above 1 is flagged. What this can find
@@ -24,7 +25,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 from medfpl.scan import FloatArray
 
 Mask = npt.NDArray[np.bool_]
-Reason = Literal["structure removed", "structure added", "edges blurred"]
+Reason = Literal["structure removed", "structure added", "structure changed", "edges blurred"]
 
 TILE = 32
 # Standard deviations, in pixels, of Gaussians whose neighbours' differences are the bands that blobs are sought in.
@@ -33,6 +34,10 @@ SCALES = (1.5, 2.4, 3.84, 6.14, 9.83)
 BAND = (1.5, 3.0)
 LOCAL, WINDOW = 7.0, 64
 EDGE_PIXELS, SLICE_EDGE_PIXELS = 200, 100
+# What is darker than this after smoothing is air (-940 HU) or black.
+AIR = 0.03
+# So many times as strong must a blob be to belong to one image.
+CLEARLY = 2.0
 # Noise weaker than this counts as this: 5 HU, two thirds of a grey level of 255 (working units).
 FLOOR = 0.0025
 EDGE_FLOOR = 0.004
@@ -192,7 +197,7 @@ def _structure(change: FloatArray, body: Mask) -> tuple[FloatArray, npt.NDArray[
 
 
 def _what(before: FloatArray, after: FloatArray, at: tuple[int, int], scale: int) -> Reason:
-    """Return whether the blob at that pixel is the stronger before or after."""
+    """Return whether the blob at that pixel is clearly stronger before or after."""
     # The surroundings that the band's outer Gaussian sees.
     reach = int(4 * SCALES[scale + 1]) + 1
     top, left = max(0, at[0] - reach), max(0, at[1] - reach)
@@ -200,6 +205,8 @@ def _what(before: FloatArray, after: FloatArray, at: tuple[int, int], scale: int
     had, has = (
         abs(float(_bands(image[here], scale + 2)[scale][at[0] - top, at[1] - left])) for image in (before, after)
     )
+    if max(had, has) < CLEARLY * min(had, has):
+        return "structure changed"
     return "structure removed" if had >= has else "structure added"
 
 
@@ -215,7 +222,7 @@ def _edges(before: FloatArray, after: FloatArray, body: Mask) -> tuple[float, Fl
     noise = _MAD * _median(np.abs(lost), body)
     edge = np.abs(now) > max(2 * noise, EDGE_FLOOR)
     # An impulse that was removed beside an edge is not the edge's.
-    room = 4 * noise + 0.5 * np.abs(now)
+    room = 4 * noise + np.abs(now)
     product = np.where(edge, np.clip(lost, -room, room) * now, 0).astype(np.float32)
     energy = np.where(edge, now * now, 0).astype(np.float32)
     nearby, weight = (uniform_filter(a, WINDOW, mode="constant") for a in (product, energy))
@@ -233,8 +240,8 @@ def _share(explained: FloatArray, change: FloatArray) -> float:
 
 def _body(image: FloatArray) -> Mask:
     """Return where there is more than air; everywhere if that is hardly anywhere."""
-    body = _blur(image, 4.0) > np.partition(image.ravel(), image.size // 100)[image.size // 100] + 0.05
-    return body if body.sum() > 100 else np.ones(image.shape, bool)
+    body = _blur(image, 4.0) > AIR
+    return body if body.mean() > 0.05 else np.ones(image.shape, bool)
 
 
 def _boxes(height: int, width: int) -> list[tuple[int, int, int, int]]:
