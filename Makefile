@@ -92,12 +92,15 @@ IMAGES ?=
 evidence: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_benchmark.py docs/evidence $(IMAGES)
 
-# A prepared store whose validation patients are added to the phantoms; none: the phantoms alone.
+# A prepared store, whose validation patients are added to the phantoms. The phantoms alone set no thresholds: then
+# both files go to $(DEMO), for a look.
 STORE ?=
 
 calibrate-trust: setup
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate_trust.py docs/evidence/trust.md medfpl/saliency/trust.json \
-		$(if $(STORE),--data $(STORE) --limit 6)
+	mkdir -p $(DEMO)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate_trust.py $(if $(STORE),\
+		docs/evidence/trust.md medfpl/saliency/trust.json --data $(STORE) --limit 6,\
+		$(DEMO)/trust.md $(DEMO)/trust.json)
 
 bench-saliency: setup
 	$(BIN)/python scripts/bench_saliency.py
