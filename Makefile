@@ -94,11 +94,9 @@ evidence: setup
 
 # A prepared store, whose validation patients are added to the phantoms. The phantoms alone set no thresholds: then
 # both files go to $(DEMO), for a look.
-STORE ?=
-
 calibrate-trust: setup
 	mkdir -p $(DEMO)
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate_trust.py $(if $(STORE),\
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate_trust.py $(if $(wildcard $(STORE)/store.json),\
 		docs/evidence/trust.md medfpl/saliency/trust.json --data $(STORE) --limit 6,\
 		$(DEMO)/trust.md $(DEMO)/trust.json)
 
