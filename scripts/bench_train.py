@@ -18,13 +18,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from medfpl.explain.guided import Rules, frozen
-from medfpl.explain.loss import FeaturePreservingLoss
+from medfpl.explain.guided import rules_for
 from medfpl.nets.unet import UNet, UNetConfig, build_unet
 from medfpl.training.config import RunConfig, TrainConfig, load_config
 from medfpl.training.data import Batch
 from medfpl.training.engines import build_fabric, choose_engine
 from medfpl.training.losses import residual_loss
+from medfpl.training.networks import explained_loss
+from medfpl.training.planting import FEATURES
 from medfpl.training.step import Step
 
 Take = Callable[[Batch], None]
@@ -35,7 +36,9 @@ def our_step(fabric: Fabric, config: TrainConfig, explained: UNet) -> Take:
     network = network_of(config)
     ema = copy.deepcopy(network).requires_grad_(False).to(fabric.device)
     net, optimizer = fabric.setup(network, torch.optim.AdamW(network.parameters()))
-    feature = FeaturePreservingLoss(frozen(explained).to(fabric.device), Rules()) if config.fpl.weight else None
+    feature = None
+    if config.fpl.weight:
+        feature = explained_loss(config.fpl, explained, images(config).clean.to(fabric.device))
     step = Step(fabric, net, network, ema, optimizer, config, feature)
     return lambda batch: finish(fabric, step(batch, 0, 1e-4))
 
@@ -50,8 +53,16 @@ def textbook_step(fabric: Fabric, config: TrainConfig, explained: UNet) -> Take:
         if isinstance(module, nn.ReLU):
             module.register_full_backward_hook(lambda _module, inside, _outside: (inside[0].clamp(min=0),))
 
+    at: dict[str, Tensor] = {}
+    rules = rules_for(explained.config.outputs, explained.config.depth)
+    if rules.layer:
+        teacher.get_submodule(rules.layer).register_forward_hook(lambda _m, _i, out: at.update(here=out))
+
     def guided_map(x: Tensor) -> Tensor:
-        return torch.autograd.grad(0.5 * teacher(x).square().sum(), x, create_graph=True)[0]
+        at["here"] = x
+        out = teacher(x)
+        scalar = 0.5 * (out[:, 1:].sigmoid() if rules.scalar == "evidence" else out).square().sum()
+        return torch.autograd.grad(scalar, at["here"], create_graph=True)[0]
 
     def take(batch: Batch) -> None:
         clean = batch.clean.repeat_interleave(batch.copies, 0).to(fabric.device)
@@ -119,8 +130,9 @@ def main() -> None:
     small = RunConfig().restoration.net.model_dump() | {"norm": given.norm}
     residual = load_config(None, shared)
     ours = load_config(None, {**shared, "fpl.weight": weight})
-    explained = not_zero(build_unet(UNetConfig(**small), torch.Generator().manual_seed(3)))
-    same = network_of(residual)  # the paper explains a network like the denoiser
+    shape = UNetConfig(**small, outputs=1 + len(FEATURES))
+    explained = not_zero(build_unet(shape, torch.Generator().manual_seed(3)))
+    same = network_of(residual)  # the paper explains a network like the denoiser, at the image
     kinds: dict[str, Take] = {
         "residual alone": our_step(fabric, residual, explained),
         "ours": our_step(fabric, ours, explained),

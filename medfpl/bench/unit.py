@@ -20,7 +20,7 @@ from medfpl.denoisers import METHODS, Denoiser
 from medfpl.denoisers.sigma import estimate_noise
 from medfpl.errors import MedfplError
 from medfpl.noises import NOISES
-from medfpl.noises.base import Record, corrupt, replay
+from medfpl.noises.base import Record, draw_records, replay
 from medfpl.scan import FloatArray
 from medfpl.seeds import stable_seed
 
@@ -84,7 +84,7 @@ class UnitCorruption:
         """Return what replays the corruption."""
         seed = stable_seed(self.unit.seed, "realisation", realisation) if realisation else self.unit.seed
         with torch.no_grad():
-            _, (record,) = corrupt(
+            (record,) = draw_records(
                 self.case.image,
                 NOISES.get(self.unit.noise),
                 seeds=[seed],
@@ -252,6 +252,7 @@ def _warm_up(entry: Entry, device: str, shape: tuple[int, ...]) -> None:
 def _features(name: str | None) -> "nn.Module | None":
     if name is None:
         return None
+    from medfpl.explain.guided import frozen
     from medfpl.nets.weights import find_model, load_net
 
-    return load_net(find_model(name, role="restoration"))
+    return frozen(load_net(find_model(name, role="restoration")))

@@ -9,38 +9,12 @@ from medfpl.cli import options
 from medfpl.cli.output import Output
 from medfpl.errors import UsageError
 
-METHOD, FILES, DICOM = "Method", "Files", "DICOM"
+FILES, DICOM = options.FILES, options.DICOM
 
 Inputs = Annotated[list[Path], typer.Argument(metavar="IN", help="Images, and folders of images.")]
 Target = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="OUT", help="A file or a folder. Default: NAME_denoised beside IN."),
-]
-MethodName = Annotated[
-    str,
-    typer.Option(
-        "--method",
-        "-m",
-        metavar="NAME",
-        help="See 'medfpl info'.",
-        rich_help_panel=METHOD,
-        autocompletion=options.complete_method,
-    ),
-]
-Model = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="A model's name or run folder.", rich_help_panel=METHOD)
-]
-Level = Annotated[
-    str,
-    typer.Option(
-        "--noise-level",
-        metavar="SD",
-        help="auto; or the noise in HU or grey levels; or in percent of the range, as in 2.5%.",
-        rich_help_panel=METHOD,
-    ),
-]
-Strength = Annotated[
-    float, typer.Option("--strength", min=0, max=1, help="How much of the change to keep.", rich_help_panel=METHOD)
 ]
 Residual = Annotated[
     bool, typer.Option("--residual", help="Also write what was removed, in HU or grey levels.", rich_help_panel=FILES)
@@ -51,10 +25,6 @@ NoiseMap = Annotated[
 Saliency = Annotated[
     bool,
     typer.Option("--saliency", help="Also write feature maps, and flag what may be lost.", rich_help_panel=FILES),
-]
-Explain = Annotated[
-    str | None,
-    typer.Option("--explain", metavar="NAME", help="The explained network, or its run folder.", rich_help_panel=METHOD),
 ]
 Preview = Annotated[
     bool, typer.Option("--preview", help="Also write a PNG of before, after and residual.", rich_help_panel=FILES)
@@ -68,8 +38,6 @@ ReportPage = Annotated[
         rich_help_panel=FILES,
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=FILES)]
-Resume = Annotated[bool, typer.Option("--resume", help="Skip what an earlier run has done.", rich_help_panel=FILES)]
 ShardText = Annotated[
     str, typer.Option("--shard", metavar="I/N", help="Do part I of N, one on each machine.", rich_help_panel=FILES)
 ]
@@ -78,9 +46,6 @@ Jobs = Annotated[
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done; write nothing.", rich_help_panel=FILES)
-]
-BurnedIn = Annotated[
-    bool, typer.Option("--allow-burned-in", help="Also images with burned-in text.", rich_help_panel=DICOM)
 ]
 Syntax = Annotated[
     str | None,
@@ -97,25 +62,25 @@ def register(app: typer.Typer) -> None:
 def denoise(
     inputs: Inputs,
     output: Target = None,
-    method: MethodName = "medfpl",
+    method: options.MethodName = "medfpl",
     settings: options.Set = None,
-    model: Model = None,
+    model: options.Model = None,
     device: options.Device = "auto",
     kind: options.Kind = None,
-    noise_level: Level = "auto",
-    strength: Strength = 1.0,
+    noise_level: options.Level = "auto",
+    strength: options.Strength = 1.0,
     residual: Residual = False,
     noise_map: NoiseMap = False,
     preview: Preview = False,
     saliency: Saliency = False,
-    explain: Explain = None,
+    explain: options.Explain = None,
     report: ReportPage = None,
-    overwrite: Overwrite = False,
-    resume: Resume = False,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
     shard: ShardText = "1/1",
     jobs: Jobs = 1,
     dry_run: DryRun = False,
-    allow_burned_in: BurnedIn = False,
+    allow_burned_in: options.BurnedIn = False,
     transfer_syntax: Syntax = None,
     drop_private: DropPrivate = False,
     seed: options.Seed = 0,

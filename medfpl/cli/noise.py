@@ -9,7 +9,7 @@ from medfpl.cli import options
 from medfpl.cli.output import Output
 from medfpl.errors import UsageError
 
-NOISE, FILES = "Noise", "Files"
+NOISE = "Noise"
 
 Inputs = Annotated[list[Path] | None, typer.Argument(metavar="IN", help="Images, and folders of images.")]
 Target = Annotated[
@@ -53,10 +53,6 @@ Replay = Annotated[
     Path | None,
     typer.Option("--replay", metavar="RECORD.json", help="Make the noise of a record again on its clean image."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=FILES)]
-BurnedIn = Annotated[
-    bool, typer.Option("--allow-burned-in", help="Also DICOM images with burned-in text.", rich_help_panel=FILES)
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -75,8 +71,8 @@ def noise(
     preview: Preview = None,
     replay: Replay = None,
     kind: options.Kind = None,
-    overwrite: Overwrite = False,
-    allow_burned_in: BurnedIn = False,
+    overwrite: options.Overwrite = False,
+    allow_burned_in: options.BurnedIn = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:

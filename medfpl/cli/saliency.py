@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,37 +17,13 @@ from medfpl.errors import (
     UsageError,
 )
 
-METHOD, FILES, DICOM = "Method", "Files", "DICOM"
-
 Inputs = Annotated[list[Path], typer.Argument(metavar="IN", help="Images, series, and folders of them.")]
 Target = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Gets a folder for each file or series.")]
 Denoised = Annotated[
     Path | None,
-    typer.Option("--denoised", metavar="PATH", help="The result of IN, if it is to be judged.", rich_help_panel=METHOD),
-]
-MethodName = Annotated[
-    str,
     typer.Option(
-        "--method",
-        "-m",
-        metavar="NAME",
-        help="See 'medfpl info'.",
-        rich_help_panel=METHOD,
-        autocompletion=options.complete_method,
+        "--denoised", metavar="PATH", help="The result of IN, if it is to be judged.", rich_help_panel=options.METHOD
     ),
-]
-Model = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="A model's name or run folder.", rich_help_panel=METHOD)
-]
-Explain = Annotated[
-    str | None,
-    typer.Option("--explain", metavar="NAME", help="The explained network, or its run folder.", rich_help_panel=METHOD),
-]
-Level = Annotated[
-    str, typer.Option("--noise-level", metavar="SD", help="As of 'medfpl denoise'.", rich_help_panel=METHOD)
-]
-Strength = Annotated[
-    float, typer.Option("--strength", min=0, max=1, help="How much of the change to keep.", rich_help_panel=METHOD)
 ]
 Slices = Annotated[
     str | None,
@@ -55,13 +31,8 @@ Slices = Annotated[
         "--slices",
         metavar="LIST",
         help="To draw: all, or as in 3,10,20 from 0. Default: the middle one and the worst flagged.",
-        rich_help_panel=FILES,
+        rich_help_panel=options.FILES,
     ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=FILES)]
-Resume = Annotated[bool, typer.Option("--resume", help="Skip what an earlier run has done.", rich_help_panel=FILES)]
-BurnedIn = Annotated[
-    bool, typer.Option("--allow-burned-in", help="Also images with burned-in text.", rich_help_panel=DICOM)
 ]
 
 
@@ -73,19 +44,19 @@ def register(app: typer.Typer) -> None:
 def saliency(
     inputs: Inputs,
     output: Target,
-    method: MethodName = "medfpl",
+    method: options.MethodName = "medfpl",
     settings: options.Set = None,
-    model: Model = None,
-    explain: Explain = None,
+    model: options.Model = None,
+    explain: options.Explain = None,
     denoised: Denoised = None,
     device: options.Device = "auto",
     kind: options.Kind = None,
-    noise_level: Level = "auto",
-    strength: Strength = 1.0,
+    noise_level: options.Level = "auto",
+    strength: options.Strength = 1.0,
     slices: Slices = None,
-    overwrite: Overwrite = False,
-    resume: Resume = False,
-    allow_burned_in: BurnedIn = False,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    allow_burned_in: options.BurnedIn = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -119,7 +90,7 @@ def saliency(
             for result in explain_items(
                 items,
                 engine,
-                ExplainerOnDemand(explain, engine),
+                ExplainerOnDemand(explain, recipe.device),
                 Writing(overwrite, chosen),
                 kind=checked,
                 denoised=denoised,
@@ -137,12 +108,12 @@ def saliency(
     return _exit_code(out, results)
 
 
-def parse_slices(text: str | None) -> tuple[int, ...] | None:
-    """Return the slices of ``3,10,20``, or every slice for ``all``; raise UsageError for anything else."""
+def parse_slices(text: str | None) -> tuple[int, ...] | Literal["all"] | None:
+    """Return the slices of ``3,10,20``, or ``all``; raise UsageError for anything else."""
     if text is None:
         return None
     if text == "all":
-        return tuple(range(100_000))
+        return "all"
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
         raise UsageError(f"--slices {text} is no list of slices", "all, or numbers from 0 as in 3,10,20")

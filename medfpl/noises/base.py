@@ -219,6 +219,33 @@ def corrupt(
         MedfplError: for NaN or Inf, an empty batch or a shape other than (B, 1, H, W).
         UsageError: for an unknown mode or parameter, or a value out of its range.
     """
+    records = draw_records(
+        x,
+        noise,
+        seeds=seeds,
+        strength=strength,
+        given=given,
+        contexts=contexts,
+        scalar_seeds=scalar_seeds,
+        standing=standing,
+        noise_device=noise_device,
+    )
+    return _replay(x, noise, records), records
+
+
+def draw_records(
+    x: Tensor,
+    noise: Noise,
+    *,
+    seeds: Sequence[int],
+    strength: float | Sequence[float] | None = None,
+    given: Mapping[str, Any] | None = None,
+    contexts: Sequence[Context] | None = None,
+    scalar_seeds: Sequence[int] | None = None,
+    standing: Tensor | None = None,
+    noise_device: str = "cpu",
+) -> list[Record]:
+    """Return the records that ``corrupt`` with the same arguments would return, without corrupting anything."""
     check_batch(x)
     n = len(x)
     explicit = bool(set(given or {}) - {"mode"})
@@ -227,24 +254,26 @@ def corrupt(
     for name, one_an_item in [("seeds", seeds), ("contexts", contexts), ("strengths", strengths)]:
         if len(one_an_item) != n:
             raise UsageError(f"{n} items need {n} {name}, not {len(one_an_item)}")
-    values, records = [], []
+    records = []
     for i in range(n):
         mode, chosen = settings_for(noise, strengths[i], given or {}, contexts[i])
         scalars = torch.Generator().manual_seed((scalar_seeds or seeds)[i])
         drawn = noise.draw(scalars, (x.shape[-2], x.shape[-1]), {"mode": mode, **chosen}, contexts[i])
         if standing is not None and noise.survey is not None:
             drawn = noise.survey(standing, drawn)
-        values.append(drawn)
         records.append(
             _record(noise, x[i], None if explicit else strengths[i], drawn, seeds[i], contexts[i], noise_device)
         )
-    untouched = [s == 0 and not explicit for s in strengths]
-    return _apply(x, noise, values, seeds, contexts, untouched, noise_device), records
+    return records
 
 
 def replay(x: Tensor, noise: Noise, records: Sequence[Record]) -> Tensor:
     """Make the corruption of ``records`` again on the clean batch ``x``."""
     check_batch(x)
+    return _replay(x, noise, records)
+
+
+def _replay(x: Tensor, noise: Noise, records: Sequence[Record]) -> Tensor:
     untouched = [r.strength == 0 for r in records]
     device = records[0].device if records else "cpu"
     seeds, contexts = [r.seed for r in records], [r.context for r in records]

@@ -12,6 +12,7 @@ from medfpl.errors import BadInput, MedfplError, TargetExists
 from medfpl.io import check_suffix, read, sniff, write
 from medfpl.io.atomic import check_target
 from medfpl.pipeline.batch import Slots, Stopped, run_batch
+from medfpl.pipeline.devices import choose_device
 from medfpl.pipeline.engine import Denoised, Engine, Recipe, load, measure_noise, noise_of_slices
 from medfpl.pipeline.extras import (
     noise_map_target,
@@ -118,7 +119,7 @@ class EngineOnDemand:
     """
 
     def __init__(self, recipe: Recipe, tell: Callable[[Engine], None] = lambda engine: None) -> None:
-        self._recipe = recipe
+        self.recipe = recipe
         self._tell = tell
         self._lock = threading.Lock()
         self.engine: Engine | None = None
@@ -128,7 +129,7 @@ class EngineOnDemand:
         with self._lock:
             if self.engine is None:
                 try:
-                    self.engine = load(self._recipe)
+                    self.engine = load(self.recipe)
                 except Exception as error:
                     raise FailedToLoad(error) from error
                 self._tell(self.engine)
@@ -138,8 +139,8 @@ class EngineOnDemand:
 class ExplainerOnDemand:
     """Loads the explained network when the first good file asks for it, once."""
 
-    def __init__(self, name: str | None, engine: "EngineOnDemand") -> None:
-        self._name, self._engine = name, engine
+    def __init__(self, name: str | None, device: str) -> None:
+        self._name, self._device = name, device
         self._lock = threading.Lock()
         self._explainer: Explainer | None = None
 
@@ -155,11 +156,10 @@ class ExplainerOnDemand:
         """Return the explained network."""
         from medfpl.saliency.maps import load_explainer
 
-        device = self._engine.get().device
         with self._lock:
             if self._explainer is None:
                 try:
-                    self._explainer = load_explainer(self._name, device)
+                    self._explainer = load_explainer(self._name, choose_device(self._device))
                 except Exception as error:
                     raise FailedToLoad(error) from error
             return self._explainer
@@ -184,7 +184,7 @@ def denoise_files(
         FailedToLoad: when the method cannot be loaded.
     """
 
-    explainer = ExplainerOnDemand(wishes.explain, engine) if wishes.saliency else None
+    explainer = ExplainerOnDemand(wishes.explain, engine.recipe.device) if wishes.saliency else None
 
     def work(job: Job, slots: Slots) -> Outcome:
         started = time.monotonic()

@@ -86,12 +86,10 @@ def parametric_maps(
     for number, first in enumerate(range(0, len(values), frames), 1):
         used = sources if len(sources) == 1 else sources[first : first + frames]
         chosen = np.ascontiguousarray(values[first : first + frames])
-        parts.append(
-            Part(
-                name if number == 1 else f"{name}_{number}",
-                _parametric_map(used, name, chosen, number, derivation, when, scan),
-            )
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # highdicom's quote the patient's name
+            made = _parametric_map(used, name, chosen, number, derivation, when, scan)
+        parts.append(Part(name if number == 1 else f"{name}_{number}", made))
     return parts
 
 
@@ -111,20 +109,6 @@ def to_bytes(dataset: Dataset) -> bytes:
 
 
 def _parametric_map(
-    sources: Sequence[Dataset],
-    name: str,
-    values: FloatArray,
-    number: int,
-    derivation: Derivation,
-    when: datetime | None,
-    scan: Scan,
-) -> Dataset:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # highdicom's quote the patient's name
-        return _made(sources, name, values, number, derivation, when, scan)
-
-
-def _made(
     sources: Sequence[Dataset],
     name: str,
     values: FloatArray,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,9 +23,11 @@ NAMES = ("before", "after", "difference")
 MOST_PICTURES = 12
 
 
-def pictured(found: Explained, chosen: tuple[int, ...] | None) -> list[int]:
+def pictured(found: Explained, chosen: "tuple[int, ...] | Literal['all'] | None") -> list[int]:
     """Return the slices to draw, in order: those chosen, else the middle one and at most 11 that are flagged."""
     depth = len(found.maps.distance)
+    if chosen == "all":
+        return list(range(depth))
     if chosen is not None:
         return [z for z in sorted(set(chosen)) if 0 <= z < depth]
     trust = found.trust

@@ -1,13 +1,14 @@
 """Feature maps of an image before and after denoising: guided back-propagation through a frozen explained network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from medfpl.explain.guided import Rules, frozen, guided_map
+from medfpl.denoisers.methods.medfpl import HIGH, LOW
+from medfpl.explain.guided import Rules, frozen, guided_map, rules_for
 from medfpl.explain.loss import feature_distance
 from medfpl.nets.weights import Model, find_model, load_net
 from medfpl.scan import FloatArray
@@ -16,8 +17,6 @@ from medfpl.tiles import run_tiled
 if TYPE_CHECKING:
     from medfpl.nets.unet import UNetConfig
 
-# The explained network sees what the denoiser sees: values clamped to this range (working units).
-LOW, HIGH = -1.0, 3.0
 # Back-propagation keeps every activation: about 1.2 kB a pixel at width 16.
 WHOLE_PIXELS = 1024 * 1024
 TILE = 512
@@ -54,13 +53,10 @@ def load_explainer(name: str | None = None, device: str = "cpu") -> Explainer:
         MedfplError: if there is none, or it will not do.
     """
     model = find_model(name, role="restoration")
-    return Explainer(frozen(load_net(model)).to(device), model, rules_for(model.card.architecture), device)
-
-
-def rules_for(architecture: dict[str, object]) -> Rules:
-    """Return how the maps of a network with that card are made: its evidence where it has one output a feature."""
-    outputs = architecture.get("outputs", 1)
-    return Rules(scalar="evidence" if isinstance(outputs, int) and outputs > 1 else "energy")
+    net = frozen(load_net(model)).to(device)
+    config = _config(net)
+    # People look at pixels: the map is taken at the image, whatever layer suits a loss.
+    return Explainer(net, model, replace(rules_for(config.outputs, config.depth), layer=""), device)
 
 
 def explain_pair(
@@ -80,6 +76,7 @@ def explain_pair(
     parameter = next(net.parameters())
     found = []
     for one in zip(noisy, denoised, strict=True):
+        # The explained network sees what the denoiser sees.
         pair = torch.stack(one).to(parameter.device, torch.float32).clamp(LOW, HIGH)
         before, after = (explain(net, image[None], rules, whole_pixels=whole_pixels, tile=tile) for image in pair)
         found.append((before, after, torch.sqrt(feature_distance(after, before))))

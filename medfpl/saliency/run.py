@@ -13,6 +13,7 @@ import numpy.typing as npt
 from medfpl.errors import BadInput, TargetExists, UsageError
 from medfpl.io import read, sniff, suffix_of
 from medfpl.pipeline import as_scan
+from medfpl.pipeline.devices import choose_device
 from medfpl.pipeline.engine import DEFAULT_METHOD, NoiseLevel, Recipe, load
 from medfpl.pipeline.extras import stem
 from medfpl.pipeline.jobs import Plan, plan
@@ -27,10 +28,10 @@ RECORD = "saliency.json"
 
 @dataclass(frozen=True)
 class Writing:
-    """How to write: which slices get a picture (None: the middle one and the worst flagged), and over what."""
+    """How to write: which slices get a picture ("all"; None: the middle one and the worst flagged), and over what."""
 
     overwrite: bool = False
-    slices: tuple[int, ...] | None = None
+    slices: tuple[int, ...] | Literal["all"] | None = None
     when: datetime | None = None
 
 
@@ -168,12 +169,13 @@ def explain_scan(
     recipe = Recipe(
         method, None if model is None else str(model), device, settings, NoiseLevel.parse(str(noise_level)), strength
     )
-    engine = load(recipe)
     if denoised is None:
-        after = engine.run(before).scan
+        after = load(recipe).run(before).scan
     else:
         after = _like(before, as_scan(denoised, before.intensity.kind, before.intensity))
-    return explain_scans(before, after, load_explainer(None if explain is None else str(explain), engine.device))
+    return explain_scans(
+        before, after, load_explainer(None if explain is None else str(explain), choose_device(device))
+    )
 
 
 def _written(

@@ -1,7 +1,6 @@
 """The one training loop: restoration network, denoiser and prior, on a CPU, a GPU or many."""
 
 import copy
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -14,24 +13,21 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from medfpl.errors import MedfplError, UsageError
-from medfpl.explain.guided import Rules, frozen, rules_for
-from medfpl.explain.loss import FeaturePreservingLoss, quiet_level
-from medfpl.nets.drunet import DRUNet, DRUNetConfig, build_drunet
-from medfpl.nets.unet import UNet, UNetConfig, build_unet
-from medfpl.seeds import torch_generator
+from medfpl.errors import MedfplError
+from medfpl.explain.loss import FeaturePreservingLoss
+from medfpl.nets.drunet import DRUNet
+from medfpl.nets.unet import UNet
 from medfpl.store.store import Store
 from medfpl.training.checkpoint import Progress, check_same, load_checkpoint, restore, save_checkpoint, write_state
 from medfpl.training.config import TrainConfig
 from medfpl.training.data import TrainingBatches
 from medfpl.training.interrupts import Interrupts
 from medfpl.training.loader import load_batches
-from medfpl.training.planting import FEATURES
+from medfpl.training.networks import build_network, explained_loss, fingerprint
 from medfpl.training.step import COLUMNS, Step
 from medfpl.training.validate import Scores, Table, build_validation, validate
 
 NO_LIMIT = 1 << 40
-RARE = -3.0  # first logit of a feature: few pixels have one
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -136,13 +132,9 @@ class _Loop:
         )
         self.inputs = {"store": store.fingerprint()}
         feature = self._feature(explained) if config.stage == "denoiser" and config.fpl.weight else None
-        self.network = _build(config)
+        self.network = build_network(config, begin)
         if begin is not None:
-            self.inputs["beginning"] = _fingerprint(begin)
-            try:
-                self.network.load_state_dict(begin.state_dict())
-            except RuntimeError:
-                raise UsageError("the network to begin from has another shape", "see net.* and 'init'") from None
+            self.inputs["beginning"] = fingerprint(begin)
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
         optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=config.weight_decay)
         net, self.optimizer = fabric.setup(self.network, optimizer)
@@ -157,21 +149,9 @@ class _Loop:
             raise MedfplError(
                 "the feature preserving loss needs a network to explain", "train --stage all, or set fpl.network"
             )
-        self.inputs["explained network"] = _fingerprint(explained)
-        fpl, net = self.config.fpl, frozen(explained).to(self.fabric.device)
-        assert isinstance(explained, UNet)
-        own = rules_for(explained.config.outputs, explained.config.depth)
-        rules = Rules(
-            own.scalar if fpl.scalar == "auto" else fpl.scalar,
-            fpl.gate,
-            fpl.beta,
-            own.layer if fpl.layer == "auto" else fpl.layer.removeprefix("image"),
-        )
-        try:
-            quiet = quiet_level(net, self.held_out.pairs["clean"][0].to(self.fabric.device), rules)
-        except ValueError as error:
-            raise UsageError(str(error), "see fpl.scalar and fpl.layer") from None
-        return FeaturePreservingLoss(net, rules, quiet)
+        self.inputs["explained network"] = fingerprint(explained)
+        clean = self.held_out.pairs["clean"][0].to(self.fabric.device)
+        return explained_loss(self.config.fpl, explained, clean)
 
     def go_on(self, state: dict[str, Any]) -> None:
         """Take up what a checkpoint left."""
@@ -326,26 +306,6 @@ class _Loop:
         return Result(self.ema, self.progress, scores, state["step"])
 
 
-def _build(config: TrainConfig) -> UNet | DRUNet:
-    generator = torch_generator(config.seed, "init", config.stage)
-    if config.stage == "prior":
-        return build_drunet(DRUNetConfig(config.prior.width, config.prior.blocks), generator)
-    outputs = 1 + len(FEATURES) if config.features else 1
-    net = build_unet(UNetConfig(**config.net.model_dump(), outputs=outputs), generator)
-    if config.features:
-        assert net.out.bias is not None
-        torch.nn.init.constant_(net.out.bias[config.net.unshuffle**2 :], RARE)
-    return net
-
-
 def _mean(column: tuple[float, ...]) -> float | None:
     measured = [value for value in column if not math.isnan(value)]
     return sum(measured) / len(measured) if measured else None
-
-
-def _fingerprint(net: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in net.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -81,7 +81,7 @@ class Step:
         residual = residual_loss(denoised, clean, self._config.loss)
         if self._feature is None:
             return denoised, residual, None
-        # In 32 bits: the rounding of bfloat16 moves a map by 2 %, a fifth of what a denoised image's differs by.
+        # In 32 bits: what bfloat16 rounds away of two maps is not small against their difference.
         with torch.autocast(self._fabric.device.type, enabled=False):
             maps = self._feature.clean_map(originals)
             maps = maps.repeat_interleave(batch.copies, 0) if batch.copies > 1 else maps

@@ -1,4 +1,5 @@
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from torch import nn
 
 from medfpl.errors import MedfplError
 from medfpl.explain.guided import Rules, frozen
-from medfpl.saliency.maps import HIGH, LOW, explain, explain_pair, load_explainer, rules_for
+from medfpl.nets.unet import UNetConfig, build_unet
+from medfpl.nets.weights import save_net
+from medfpl.saliency.maps import HIGH, LOW, explain, explain_pair, load_explainer
 
 
 def pair(shape: tuple[int, int] = (61, 47), items: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,10 +112,12 @@ def test_the_network_sees_the_denoisers_range() -> None:
     np.testing.assert_array_equal(explain_pair(net, wild, wild).before, explain_pair(net, tame, tame).before)
 
 
-def test_a_network_that_finds_features_is_asked_for_evidence() -> None:
-    assert rules_for({"type": "unet"}) == Rules("energy")
-    assert rules_for({"type": "unet", "outputs": 1}) == Rules("energy")
-    assert rules_for({"type": "unet", "outputs": 4}).scalar == "evidence"
+@pytest.mark.parametrize(("outputs", "scalar"), [(1, "energy"), (4, "evidence")])
+def test_a_network_that_finds_features_is_asked_for_evidence(outputs: int, scalar: str, tmp_path: Path) -> None:
+    net = build_unet(UNetConfig(width=4, depth=2, outputs=outputs), torch.Generator().manual_seed(0))
+    save_net(net, tmp_path, {"name": "explained", "role": "restoration", "summary": ""})
+    rules = load_explainer(str(tmp_path)).rules
+    assert (rules.scalar, rules.layer) == (scalar, "")
 
 
 def test_a_denoiser_is_no_explained_network() -> None:

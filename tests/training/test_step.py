@@ -67,7 +67,7 @@ def test_copies_share_one_clean_map(tiny_store, tmp_path, monkeypatch):
             seen.append((denoised, clean_map))
             return super().__call__(denoised, clean_map)
 
-    monkeypatch.setattr("medfpl.training.loop.FeaturePreservingLoss", Watched)
+    monkeypatch.setattr("medfpl.training.networks.FeaturePreservingLoss", Watched)
     explained = small_restoration()
     loop = loop_of(tiny_store, tmp_path, explained, **{"fpl.weight": 1.0, "data.copies": 2})
     batch = loop.batches[0]

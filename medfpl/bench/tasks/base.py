@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class Corrupt(Protocol):
-    """The corruption of a cell, the same in all its details for whatever is put through it."""
+    """The corruption of a cell, the same in all its details for whatever is put through it in one realisation."""
 
     def __call__(self, x: "torch.Tensor", realisation: int = 0) -> "torch.Tensor":
         """Return ``x`` (B, 1, H, W) corrupted, every item by the same parameters and the same noise.
 
-        ``realisation`` 0 is the one that the cell's scores are from; others are further draws of the noise.
+        ``realisation`` 0 is the one that the cell's scores are from; others draw parameters and noise anew.
         """
         ...
 
