@@ -84,7 +84,7 @@ def textbook_step(fabric: Fabric, config: TrainConfig, explained: UNet) -> Take:
 
 def network_of(config: TrainConfig) -> UNet:
     """Return the denoiser, its output not zero: a zero one would have no gradient."""
-    return not_zero(build_unet(UNetConfig(**config.net.model_dump()), torch.Generator().manual_seed(0)))
+    return not_zero(build_unet(UNetConfig(**config.net.unet()), torch.Generator().manual_seed(0)))
 
 
 def not_zero(net: UNet) -> UNet:
@@ -127,7 +127,7 @@ def main() -> None:
     fabric = build_fabric(engine)
     fabric.launch()
     weight = RunConfig().fpl.weight
-    small = RunConfig().restoration.net.model_dump() | {"norm": given.norm}
+    small = RunConfig().restoration.net.unet() | {"norm": given.norm}
     residual = load_config(None, shared)
     ours = load_config(None, {**shared, "fpl.weight": weight})
     shape = UNetConfig(**small, outputs=1 + len(FEATURES))

@@ -23,9 +23,11 @@ from medfpl.bench.plan import BenchSettings, Corruption, Entry
 from medfpl.bench.run import run_bench
 from medfpl.bench.tasks.planting import disc
 from medfpl.explain.guided import Rules, frozen, guided_map
-from medfpl.explain.loss import feature_distance
+from medfpl.explain.loss import feature_distance, quiet_level
 from medfpl.nets.weights import find_model, load_net
-from medfpl.seeds import numpy_generator, torch_generator
+from medfpl.noises import NOISES as NOISE_TYPES
+from medfpl.noises import corrupt
+from medfpl.seeds import numpy_generator, stable_seed, torch_generator
 from medfpl.store.store import open_store
 from medfpl.training.config import DataConfig
 from medfpl.training.data import Frames
@@ -44,7 +46,10 @@ EXPLAINED: dict[str, tuple[dict[str, Any], int]] = {
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("", {"fpl.weight": 0.0}),
     "published": ("restoration", {"fpl.weight": 0.1, "fpl.scalar": "energy", "fpl.layer": "image"}),
-    "features": ("features", {"fpl.weight": 0.1}),
+    "features": ("features", {"fpl.weight": 0.1, "fpl.layer": "up.2"}),
+    "last level": ("features", {"fpl.weight": 0.1, "fpl.layer": "up.3"}),
+    "last level x10": ("features", {"fpl.weight": 1.0, "fpl.layer": "up.3"}),
+    "last level alone": ("features", {"fpl.weight": 100.0, "fpl.layer": "up.3"}),
 }
 MSE = 2e-5
 SIDE = 256
@@ -185,8 +190,7 @@ def measured(store: Path, runs: Path, arms: dict[str, list[Path]], images: int) 
         tuple(map(Corruption.parse, NOISES[:3])),
         strengths=(0.4,),
         tuning="none",
-        tasks=("edges", "features", "lesions"),
-        features=str(runs / "features"),
+        tasks=("edges", "lesions"),
     )
     choice = DataSettings(limit=images, split="val")
     run_bench(runs / "bench", store, settings=settings, choice=choice, resume=(runs / "bench").exists())
@@ -199,12 +203,51 @@ def measured(store: Path, runs: Path, arms: dict[str, list[Path]], images: int) 
 SHOWN = {
     "psnr": ("PSNR, dB", 2),
     "ssim": ("SSIM", 4),
-    "features distance": ("feature distance", 4),
+    "published map": ("feature distance, published map", 4),
+    "up.2": ("feature distance, features at up.2", 4),
+    "up.3": ("feature distance, features at up.3", 4),
     "lesions recovery": ("lesion contrast recovery", 3),
     "lesions width": ("lesion width ratio", 3),
     "edges width": ("edge width ratio", 3),
     "edges f50": ("edge f50, cycles/px", 4),
 }
+
+
+# The maps by which what a denoiser kept is measured: the explained network of each, and its rules.
+MAPS = {
+    "published map": ("restoration", Rules("energy")),
+    "up.2": ("features", Rules("evidence", layer="up.2")),
+    "up.3": ("features", Rules("evidence", layer="up.3")),
+}
+
+
+def distances(
+    store: Path, nets: dict[str, torch.nn.Module], arms: dict[str, list[Path]], images: int
+) -> list[dict[str, Any]]:
+    """Return rows of the feature distance of each denoiser's images by each of MAPS, as the loss measures it.
+
+    An image stands for its patient. The noisy images themselves are the rows of the prior "noisy".
+    """
+    frames = Frames(open_store(store), "val", DataConfig(frame=SIDE))
+    kinds = [kind for kind in KINDS for _ in range(images)]
+    drawn = [frames.draw(numpy_generator(0, "distances", i), SIDE, kind) for i, kind in enumerate(kinds)]  # type: ignore[arg-type]
+    clean, contexts = torch.stack([x for x, _ in drawn]), [c for _, c in drawn]
+    known = {name: guided_map(nets[net], clean, rules) for name, (net, rules) in MAPS.items()}
+    quiet = {name: quiet_level(nets[net], clean, rules) for name, (net, rules) in MAPS.items()}
+    denoisers = {f.name: load_net(find_model(f)) for folders in arms.values() for f in folders}
+    rows = []
+    for noise in NOISES[:3]:
+        seeds = [stable_seed(0, "distances", noise, i) for i in range(len(clean))]
+        noisy, _ = corrupt(clean, NOISE_TYPES.get(noise), seeds=seeds, strength=0.4, contexts=contexts)
+        made = {"noisy": noisy}
+        with torch.inference_mode():
+            made |= {name: torch.cat([x - net(x) for x in noisy.split(4)]) for name, net in denoisers.items()}
+        for prior, image in made.items():
+            for name, (net, rules) in MAPS.items():
+                parts = [guided_map(nets[net], x.clone(), rules) for x in image.split(4)]
+                found = feature_distance(torch.cat(parts), known[name], quiet[name]).sqrt().tolist()
+                rows += [{"prior": prior, "measure": name, "patient": i, "value": v} for i, v in enumerate(found)]
+    return rows
 
 
 def compare(rows: list[dict[str, Any]], arms: dict[str, list[Path]]) -> str:
@@ -216,6 +259,8 @@ def compare(rows: list[dict[str, Any]], arms: dict[str, list[Path]]) -> str:
     place = {folder.name: (arm, seed) for arm, folders in arms.items() for seed, folder in enumerate(folders)}
     values: dict[tuple[str, str, int, str], list[float]] = defaultdict(list)
     for row in rows:
+        if row["prior"] not in place:
+            continue
         arm, seed = place[row["prior"]]
         if row["measure"] in SHOWN and np.isfinite(row["value"]):
             values[row["measure"], arm, seed, row["patient"]].append(row["value"])
@@ -285,7 +330,14 @@ def main() -> None:
     print(diagnosis, flush=True)
     if given.only == "diagnosis":
         return
-    comparison = compare(measured(given.store, given.runs, arms, given.images), arms)
+    own = distances(given.store, nets, arms, given.images)
+    mine = [row for row in own if row["prior"] == "noisy"]
+    noisy = {name: np.mean([row["value"] for row in mine if row["measure"] == name]) for name in MAPS}
+    before = (
+        "Feature distances of the noisy images: " + ", ".join(f"{n} {value:.4f}" for n, value in noisy.items()) + "."
+    )
+    comparison = compare(measured(given.store, given.runs, arms, given.images) + own, arms)
+    comparison += f"\n\n{before}"
     print(comparison)
     write_page(given.runs / "tables.md", diagnosis, comparison, given)
 

@@ -1,6 +1,6 @@
-"""DRUNet, the denoiser prior of DPIR: a residual U-Net that is told the noise level (arXiv 2008.13751).
+"""DRUNet, the residual U-Net of DPIR (arXiv 2008.13751): told the noise level, as its prior, or blind, as a denoiser.
 
-Names and shapes of its weights are those of the published grey network, so that its file loads.
+Names and shapes of a prior's weights are those of the published grey network, so that its file loads.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,10 +16,19 @@ _FACTORS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class DRUNetConfig:
-    """Shape of a DRUNet: channels at the first level and residual blocks a level. The defaults are the published."""
+    """Shape of a DRUNet: channels at the first level and residual blocks a level. The defaults are the published.
+
+    A ``blind`` one sees the image alone, not the noise's level, and gives the noise in it.
+    """
 
     width: int = 64
     blocks: int = 4
+    blind: bool = False
+
+    @property
+    def inputs(self) -> int:
+        """Images that go in: the noisy one, and unless blind its level."""
+        return 1 if self.blind else 2
 
     @property
     def channels(self) -> list[int]:
@@ -65,7 +74,8 @@ class DRUNet(nn.Module):
     """Residual blocks at four scales; strided convolutions down, transposed up, skips that are added; no bias anywhere.
 
     ``forward`` takes (B, 2, H, W) of any size, an image and the map of its noise's standard deviation in the same units
-    (sides are padded by edge values and cropped again), and returns the denoised image (B, 1, H, W).
+    (sides are padded by edge values and cropped again), and returns the denoised image (B, 1, H, W). A blind one takes
+    the image, (B, 1, H, W), and returns the noise in it.
     Without biases a scaled input has a scaled output: any level is a known one of an image of other contrast.
     """
 
@@ -83,14 +93,14 @@ class DRUNet(nn.Module):
         def up(level: int) -> nn.Sequential:
             return nn.Sequential(nn.ConvTranspose2d(c[level + 1], c[level], 2, stride=2, bias=False), *blocks(c[level]))
 
-        self.m_head = nn.Conv2d(2, c[0], 3, padding=1, bias=False)
+        self.m_head = nn.Conv2d(config.inputs, c[0], 3, padding=1, bias=False)
         self.m_down1, self.m_down2, self.m_down3 = down(0), down(1), down(2)
         self.m_body = nn.Sequential(*blocks(c[3]))
         self.m_up3, self.m_up2, self.m_up1 = up(2), up(1), up(0)
         self.m_tail = nn.Conv2d(c[0], 1, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the denoised image, (B, 2, H, W) -> (B, 1, H, W)."""
+        """Return the denoised image, or if blind the noise, (B, 1, H, W)."""
         height, width = x.shape[-2:]
         pad = (-width % self.config.multiple, -height % self.config.multiple)
         if any(pad):
@@ -104,6 +114,8 @@ class DRUNet(nn.Module):
         y = self.m_up2(y + quarter)
         y = self.m_up1(y + half)
         out: Tensor = self.m_tail(y + top)
+        if self.config.blind:
+            out = x - out
         return out[..., :height, :width]
 
 

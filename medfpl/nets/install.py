@@ -94,13 +94,16 @@ def _install(card: ModelCard, net: "Net", data: bytes, name: str | None, overwri
     return Model(card, target.with_name(card.file), "imported")
 
 
+_SWITCH = {"true": True, "false": False}
+
+
 def parse_architecture(text: str) -> dict[str, Any]:
     """Return what ``--architecture`` says: a JSON file, or "width=16,depth=4,norm=batch" (a U-Net, if not said)."""
     if "=" in text:
         fields: dict[str, Any] = {}
         for pair in text.split(","):
             key, _, value = (part.strip() for part in pair.partition("="))
-            fields[key] = int(value) if re.fullmatch(r"[0-9]{1,6}", value) else value
+            fields[key] = int(value) if re.fullmatch(r"[0-9]{1,6}", value) else _SWITCH.get(value, value)
     else:
         try:
             fields = json.loads(Path(text).read_text("utf-8"))

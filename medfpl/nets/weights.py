@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 Role = Literal["denoiser", "restoration", "prior"]
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
-# A prior is told the noise level, which a U-Net has no input for.
-ARCHITECTURES: dict[Role, str] = {"denoiser": "unet", "restoration": "unet", "prior": "drunet"}
+# Only a U-Net of ours has guided maps, and a U-Net has no input for the noise level that a prior is told.
+ARCHITECTURES: dict[Role, tuple[str, ...]] = {
+    "denoiser": ("unet", "drunet"),
+    "restoration": ("unet",),
+    "prior": ("drunet",),
+}
 CARD_NAME = "card.json"
 MAX_BYTES = 1 << 30
 MAX_CARD_BYTES = 1 << 20
@@ -253,8 +257,10 @@ def _described(role: Role, architecture: dict[str, Any]) -> "Callable[[], Net]":
     known: dict[Any, Callable[[dict[str, Any]], Callable[[], Net]]] = {"unet": _unet, "drunet": _drunet}
     if kind not in known:
         raise _unknown_architecture()
-    if kind != ARCHITECTURES[role]:
+    if kind not in ARCHITECTURES[role]:
         raise BadInput(f"a {role} model cannot be a {kind}")
+    if kind == "drunet" and bool(fields.get("blind")) != (role == "denoiser"):
+        raise BadInput("a prior is told the noise level, and a denoiser is blind")
     try:
         return known[kind](fields)
     except TypeError as error:
@@ -287,4 +293,6 @@ def _drunet(fields: dict[str, Any]) -> "Callable[[], DRUNet]":
 
     config = DRUNetConfig(**fields)
     _within((config.width, 1, 1024), (config.blocks, 1, 64))
+    if not isinstance(config.blind, bool):
+        raise _unknown_architecture()
     return lambda: DRUNet(config)

@@ -8,7 +8,7 @@ from typing import IO
 
 import numpy as np
 
-from medfpl.errors import UsageError
+from medfpl.errors import TargetExists, UsageError
 from medfpl.io import suffix_of
 from medfpl.io.atomic import atomic_target, check_target
 from medfpl.io.common import GZIP, deflate
@@ -141,7 +141,10 @@ def check_page(target: Path, inputs: Sequence[Path | str], *, overwrite: bool = 
     """Refuse a name for a report: UsageError for no page's or an input's, TargetExists for a taken one."""
     if target.suffix.lower() not in (".html", ".htm"):
         raise UsageError("the report is an HTML page", "name it ...html")
-    check_target(target, [Path(path) for path in inputs], overwrite=overwrite)
+    try:
+        check_target(target, [Path(path) for path in inputs], overwrite=overwrite)
+    except TargetExists as error:
+        raise TargetExists("the report's page exists", error.hint) from None
 
 
 def write_preview(before: Scan, after: Scan, target: Path, *, overwrite: bool) -> None:

@@ -31,13 +31,19 @@ class _Part(BaseModel):
 
 
 class NetConfig(_Part):
-    """The U-Net (nets.unet.UNetConfig)."""
+    """The U-Net (nets.unet.UNetConfig), or the DRUNet that is blind (nets.drunet.DRUNetConfig)."""
 
+    type: Literal["unet", "drunet"] = Field(default="unet", description="the paper's: unet; drunet: residual blocks")
     width: int = Field(default=32, ge=4, le=256, description="channels at the first level; the paper's: 64")
+    blocks: int = Field(default=2, ge=1, le=16, description="of a drunet: residual blocks a level")
     depth: int = Field(default=4, ge=1, le=6, description="halvings of the image")
     unshuffle: Literal[1, 2, 4] = Field(default=2, description="pixels squared folded into channels; the paper's: 1")
     norm: Literal["batch", "none"] = Field(default="none", description="the paper's: batch")
     skips: int | None = Field(default=None, ge=0, le=6, description="levels that keep their skip, from the deepest")
+
+    def unet(self) -> dict[str, Any]:
+        """Return what a UNetConfig takes."""
+        return self.model_dump(exclude={"type", "blocks"})
 
 
 class DataConfig(_Part):
@@ -82,6 +88,7 @@ class RunFplConfig(FplConfig):
 class SmallNetConfig(NetConfig):
     """The restoration network: small, for each step of the denoiser runs it some six times."""
 
+    type: Literal["unet"] = Field(default="unet", description="no other has guided maps")
     width: int = Field(default=16, ge=4, le=256, description="channels at the first level; the paper's: 64")
     norm: Literal["batch", "none"] = Field(default="batch", description="folded into the convolutions once trained")
 

@@ -19,13 +19,15 @@ RARE = -3.0  # first logit of a feature: few pixels have one
 def build_network(config: TrainConfig, begin: nn.Module | None = None) -> UNet | DRUNet:
     """Return the network of a stage with weights drawn from the seed, or with those of ``begin``.
 
+    A blind DRUNet also begins from a prior's: from what that does where it is told that there is no noise.
+
     Raises:
         UsageError: if ``begin`` is of another shape.
     """
     net = _new(config)
     if begin is not None:
         try:
-            net.load_state_dict(begin.state_dict())
+            net.load_state_dict(_beginning(net, begin))
         except RuntimeError:
             raise UsageError("the network to begin from has another shape", "see net.* and 'init'") from None
     return net
@@ -59,12 +61,21 @@ def fingerprint(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _beginning(net: nn.Module, begin: nn.Module) -> dict[str, Tensor]:
+    state = begin.state_dict()
+    if isinstance(net, DRUNet) and isinstance(begin, DRUNet) and begin.config.inputs > net.config.inputs:
+        state["m_head.weight"] = state["m_head.weight"][:, : net.config.inputs]
+    return state
+
+
 def _new(config: TrainConfig) -> UNet | DRUNet:
     generator = torch_generator(config.seed, "init", config.stage)
     if config.stage == "prior":
         return build_drunet(DRUNetConfig(config.prior.width, config.prior.blocks), generator)
+    if config.net.type == "drunet":
+        return build_drunet(DRUNetConfig(config.net.width, config.net.blocks, blind=True), generator)
     outputs = 1 + len(FEATURES) if config.features else 1
-    net = build_unet(UNetConfig(**config.net.model_dump(), outputs=outputs), generator)
+    net = build_unet(UNetConfig(**config.net.unet(), outputs=outputs), generator)
     if config.features:
         assert net.out.bias is not None
         nn.init.constant_(net.out.bias[config.net.unshuffle**2 :], RARE)

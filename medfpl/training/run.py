@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from medfpl.nets.weights import CARD_NAME, Model, find_model, load_net, read_mod
 from medfpl.store.store import Store, open_store
 from medfpl.training.card import describe_model
 from medfpl.training.checkpoint import check_same
-from medfpl.training.config import CONFIG, RunConfig, Stage, read_config
+from medfpl.training.config import CONFIG, RunConfig, Stage, TrainConfig, read_config
 from medfpl.training.engines import Engine, build_fabric, choose_engine, end_children
 from medfpl.training.log import RunLog
 from medfpl.training.loop import Report
@@ -166,7 +167,7 @@ def _train_stage(
         facts["explained_network"] = {"name": model.card.name, "sha256": model.card.sha256}
     begin = None
     if config.init:
-        first = find_model(config.init)
+        first = _first_model(config)
         begin = load_net(first)
         facts["began_from"] = {"name": first.card.name, "sha256": first.card.sha256}
     log = RunLog(folder, stage)
@@ -189,6 +190,14 @@ def _train_stage(
         report({"event": "model", "stage": stage, "folder": str(folder / stage), "table": result.table})
     fabric.barrier()
     return read_model(folder / stage / CARD_NAME)
+
+
+def _first_model(config: TrainConfig) -> Model:
+    """Return the denoiser to begin from; a DRUNet may begin from a prior."""
+    if config.net.type == "drunet":
+        with suppress(UsageError):
+            return find_model(config.init, "prior")
+    return find_model(config.init)
 
 
 def _explained_model(network: str, folder: Path) -> Model:

@@ -6,15 +6,19 @@ import torch
 from medfpl.denoisers import METHODS
 from medfpl.denoisers.methods.medfpl import NetworkDenoiser
 from medfpl.errors import UsageError
+from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.unet import UNetConfig, build_unet
 from medfpl.nets.weights import save_net
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(params=["unet", "drunet"])
+def run(tmp_path, request):
     """A run folder with a small network that predicts something."""
-    net = build_unet(UNetConfig(width=4, depth=2, unshuffle=2, norm="none"), torch.Generator().manual_seed(0))
-    torch.nn.init.normal_(net.out.weight, std=0.05, generator=torch.Generator().manual_seed(1))
+    if request.param == "drunet":
+        net = build_drunet(DRUNetConfig(width=4, blocks=1, blind=True), torch.Generator().manual_seed(0))
+    else:
+        net = build_unet(UNetConfig(width=4, depth=2, unshuffle=2, norm="none"), torch.Generator().manual_seed(0))
+        torch.nn.init.normal_(net.out.weight, std=0.05, generator=torch.Generator().manual_seed(1))
     save_net(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
     return tmp_path / "run"
 

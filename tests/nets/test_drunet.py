@@ -87,3 +87,22 @@ def test_initialisation_comes_from_the_generator_and_has_the_scale_of_its_input(
     assert not torch.equal(a.m_head.weight, c.m_head.weight)
     x = torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(5))
     assert 0.3 < float(small(1, DRUNetConfig(16, 4))(x).detach().std()) < 10
+
+
+def blind_copy(prior: DRUNet) -> DRUNet:
+    net = small(config=DRUNetConfig(width=4, blocks=1, blind=True))
+    weights = prior.state_dict()
+    net.load_state_dict({**weights, "m_head.weight": weights["m_head.weight"][:, :1]})
+    return net
+
+
+@pytest.mark.parametrize("shape", [(16, 24), (13, 17)])
+def test_a_blind_one_gives_the_noise_that_a_prior_told_of_none_removes(shape):
+    prior, x = small(), rand(2, 1, *shape)
+    told = torch.cat([x, torch.zeros_like(x)], 1)
+    assert torch.allclose(x - blind_copy(prior)(x), prior(told), atol=1e-6)
+
+
+def test_a_blind_one_of_a_scaled_image_gives_the_scaled_noise():
+    net, x = blind_copy(small()).double(), rand(1, 1, 16, 24, dtype=torch.float64)
+    assert torch.allclose(net(7 * x), 7 * net(x))

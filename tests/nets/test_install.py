@@ -212,7 +212,7 @@ def test_the_published_prior_is_imported_bit_for_bit(pth, zipped):
     made = import_model(pth(state, _use_new_zipfile_serialization=zipped))
     card = find_model("drunet_gray", "prior").card
     assert card == made.card
-    assert card.architecture == {"type": "drunet", "width": 64, "blocks": 4}
+    assert card.architecture == {"type": "drunet", "width": 64, "blocks": 4, "blind": False}
     assert (card.role, card.parameters, card.default) == ("prior", 32_638_656, False)
     assert "MIT" in card.licence
     assert "natural images" in " ".join(card.limits)
@@ -325,7 +325,7 @@ def test_a_prior_that_is_not_finite_or_has_an_architecture_named(pth):
 def test_a_prior_without_a_card(run, tmp_path):
     (tmp_path / "bare.safetensors").write_bytes(save(published(DRUNetConfig(4, 1))))
     for role, architecture, reason in (
-        ("denoiser", "type=drunet,width=4,blocks=1", "a denoiser model cannot be a drunet"),
+        ("denoiser", "type=drunet,width=4,blocks=1", "a denoiser is blind"),
         ("prior", ARCHITECTURE, "a prior model cannot be a unet"),
         ("prior", "type=drunet,width=8,blocks=1", "do not fit"),
         ("prior", "type=drunet,width=four,blocks=1", "does not know"),

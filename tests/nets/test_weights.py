@@ -41,10 +41,23 @@ def test_half_precision_weights_load_as_float32(tmp_path, run):
 def test_a_prior_comes_back_as_a_drunet(tmp_path):
     net = build_drunet(DRUNetConfig(4, 1), torch.Generator().manual_seed(0))
     model = save_net(net, tmp_path / "prior", {"name": "p", "role": "prior", "summary": ""})
-    assert model.card.architecture == {"type": "drunet", "width": 4, "blocks": 1}
+    assert model.card.architecture == {"type": "drunet", "width": 4, "blocks": 1, "blind": False}
     loaded = load_net(find_model(tmp_path / "prior", "prior"))
     x = torch.rand(1, 2, 20, 17)
     assert torch.equal(loaded(x), net(x))
+
+
+def test_a_blind_drunet_is_a_denoiser_and_no_prior(tmp_path):
+    net = build_drunet(DRUNetConfig(4, 1, blind=True), torch.Generator().manual_seed(0))
+    save_net(net, tmp_path / "run", {"name": "p", "role": "denoiser", "summary": ""})
+    x = torch.rand(1, 1, 20, 17)
+    assert torch.equal(load_net(find_model(tmp_path / "run"))(x), net(x))
+    save_net(net, tmp_path / "run", {"name": "p", "role": "prior", "summary": ""})
+    with pytest.raises(BadInput, match="a prior is told"):
+        load_net(find_model(tmp_path / "run", "prior"))
+    save_net(net, tmp_path / "run", {"name": "p", "role": "restoration", "summary": ""})
+    with pytest.raises(BadInput, match="a restoration model cannot be a drunet"):
+        load_net(find_model(tmp_path / "run", "restoration"))
 
 
 def test_changed_weights_are_refused(run):
@@ -62,7 +75,9 @@ def test_changed_weights_are_refused(run):
         ({"architecture": {"type": "unet", "width": 8, "depth": 2, "norm": "none"}}, "do not fit"),
         ({"architecture": {"type": "transformer"}}, "does not know"),
         ({"architecture": {"type": "unet", "colour": 3}}, "does not know"),
-        ({"architecture": {"type": "drunet", "width": 4, "blocks": 1}}, "a denoiser model cannot be a drunet"),
+        ({"architecture": {"type": "drunet", "width": 4, "blocks": 1}}, "a denoiser is blind"),
+        ({"architecture": {"type": "drunet", "width": 4, "blocks": 1, "blind": "yes"}}, "does not know"),
+        ({"architecture": {"type": "drunet", "width": 4, "blocks": 1, "blind": True}}, "do not fit"),
         ({"file": "../weights.safetensors"}, "outside"),
         ({"surprise": 1}, "not a model card"),
     ],

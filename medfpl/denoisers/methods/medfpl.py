@@ -1,14 +1,17 @@
-"""Our denoiser: a U-Net that predicts the noise, trained blind on all noises (arXiv 2310.20101, residual form)."""
+"""Our denoiser: a residual network that predicts the noise, blind to which (arXiv 2310.20101, residual form)."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from medfpl.denoisers.base import Method, Setting
-from medfpl.nets.unet import UNet
 from medfpl.nets.weights import Model, find_model, load_net
 from medfpl.tiles import run_tiled
+
+if TYPE_CHECKING:
+    from medfpl.nets.weights import Net
 
 # The network sees values clamped to this range (working units); what lies outside keeps its excess.
 LOW, HIGH = -1.0, 3.0
@@ -20,7 +23,7 @@ TILE = 1024
 class NetworkDenoiser:
     """A loaded network behind the Denoiser contract."""
 
-    net: UNet
+    net: "Net"
     model: Model
     device: str = "cpu"
     whole_pixels: int = WHOLE_PIXELS
@@ -45,7 +48,6 @@ class NetworkDenoiser:
 def _build(model: str | None, device: str) -> NetworkDenoiser:
     found = find_model(model)
     net = load_net(found, device)
-    assert isinstance(net, UNet)  # its role says so
     return NetworkDenoiser(net, found, device)
 
 
