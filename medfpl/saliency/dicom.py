@@ -126,7 +126,7 @@ def _parametric_map(
     known = any(source.get("RecognizableVisualFeatures") == "NO" for source in sources)
     mapping = highdicom.pm.RealWorldValueMapping(
         lut_label="FEATURES",
-        lut_explanation="Guided gradient, 1 = working range",
+        lut_explanation="Guided gradient, image range 0 to 1",
         unit=highdicom.sr.CodedConcept(*UNIT),
         value_range=(low, max(high, float(np.nextafter(np.float32(low), np.float32(np.inf))))),
         slope=1,

@@ -24,7 +24,7 @@ TILE = 512
 
 @dataclass(frozen=True)
 class Maps:
-    """Feature maps (B, H, W), float32, in working units, and the feature distance (B,) of the pair.
+    """Feature maps (B, H, W), float32, gradients with respect to working units, and the feature distance (B,).
 
     ``difference`` is ``after - before``: negative where evidence for a feature was lost. ``distance`` is
     |after - before| / |before| in the L2 norm: 0 where the explained network sees the same in both.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Rgb = npt.NDArray[np.uint8]
 # Perceptually uniform and dark where there is nothing; diverging from grey for what has a sign.
 STRENGTH, CHANGE = "magma", "coolwarm"
-UNIT = "guided gradient, 1 = working range"
+UNIT = "guided gradient, image range 0 to 1"
 # Beyond this percentile of the map before, all is drawn alike: a few pixels of metal would hide the rest.
 FULL = 99.5
 FLAG = (0, 230, 255)
