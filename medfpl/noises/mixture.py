@@ -37,7 +37,8 @@ class Mixture:
     """How corruptions are drawn.
 
     ``clean`` is the share left untouched; ``pair`` the share with a second noise on top, at most
-    ``pair_strength`` strong. Strength is log-uniform in ``weakest`` to ``strongest``. ``default_mode`` is the
+    ``pair_strength`` strong. Strength is log-uniform in ``weakest`` to ``strongest``, and for the share ``even``
+    uniform: there are more strong ones then, from which what is global is learned. ``default_mode`` is the
     share in the default mode, the rest spread over a noise's other modes that fit the image's kind.
     ``weights`` are relative, 1 for a name not in it. ``by_kind`` are further weights for images of a kind, of
     cases "noise" (instead of ``weights``) or "noise/mode" (on top); ``second_by_kind`` are the cases that may
@@ -50,6 +51,7 @@ class Mixture:
     pair_strength: float = 0.3
     weakest: float = 0.02
     strongest: float = 1.0
+    even: float = 0.0
     default_mode: float = 0.7
     weights: Mapping[str, float] = field(default_factory=dict)
     by_kind: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -93,6 +95,8 @@ def plan_item(mixture: Mixture, seed: int, context: Context) -> Plan:
     steps = [(*_mode(mixture, case, context, rng), s) for case, s in ((first, strength), (second, second_strength))]
     if is_clean:
         return Plan()
+    if rng.random() < mixture.even:
+        steps[0] = (*steps[0][:2], float(rng.uniform(mixture.weakest, mixture.strongest)))
     on_top = is_pair and _noise(second) in cases and _noise(first) not in map(_noise, seconds)
     return Plan(tuple((name, s, given) for name, given, s in steps[: 1 + on_top]))
 

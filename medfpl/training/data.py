@@ -148,7 +148,7 @@ class TrainingBatches(Dataset[Batch]):
         self._frames = Frames(store, "train", config)
         self._config, self._seed, self._steps = config, seed, steps
         mixture = Mixture.physical if config.mixture == "physical" else Mixture
-        self._mixture = mixture(names=tuple(config.noises), clean=config.clean, pair=config.pair)
+        self._mixture = mixture(names=tuple(config.noises), clean=config.clean, pair=config.pair, even=config.even)
         self._corrupted, self._white_level = corrupted, white_level
         share = config.batch // world
         self._mine = range(rank * share, (rank + 1) * share, config.copies)

@@ -106,3 +106,11 @@ def test_no_weights_draw_the_same_as_none() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(UsageError, match="no noise is called"):
         plan_item(Mixture(names=("gausian",)), 0, Context())
+
+
+@pytest.mark.parametrize("even", [0.0, 0.5, 1.0])
+def test_strengths_are_log_uniform_but_for_the_even_share(even: float) -> None:
+    strengths = [p.steps[0][1] for p in plans(Mixture(clean=0, pair=0, weakest=0.01, even=even), "ct")]
+    assert 0.01 <= min(strengths) < max(strengths) <= 1
+    # Below a tenth: half of what is log-uniform, and a little of what is uniform.
+    check_share(sum(s < 0.1 for s in strengths), 4000, 0.5 * (1 - even) + even * 0.09 / 0.99)

@@ -127,6 +127,9 @@ def test_the_losses_are_their_definitions():
     a, b = torch.rand(3, 1, 8, 8), torch.rand(3, 1, 8, 8)
     assert residual_loss(a, b, "mse") == pytest.approx(float(((a - b) ** 2).mean()))
     assert residual_loss(a, b, "l1") == pytest.approx(float((a - b).abs().mean()))
+    each = ((a - b) ** 2).mean((1, 2, 3))
+    assert residual_loss(a, b, "rmse") == pytest.approx(float((each + FLOOR).sqrt().mean()))
+    assert residual_loss(a, b, "root") == pytest.approx(float((each + FLOOR).sqrt().sqrt().mean()))
     assert residual_loss(a, b, "psnr") == pytest.approx(-float(psnr(a, b).mean()) / 10, abs=1e-3)
     assert residual_loss(a, a, "psnr") == pytest.approx(math.log10(FLOOR))
 
