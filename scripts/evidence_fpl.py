@@ -75,8 +75,8 @@ FORMS = (
     Form("features, gradient at the first level (down.0)", "features", Rules("evidence", layer="down.0")),
     Form("features, at the third level (down.2)", "features", Rules("evidence", layer="down.2")),
     Form("features, in the decoder (up.1)", "features", Rules("evidence", layer="up.1")),
-    Form("**features, in the decoder (up.2)**", "features", Rules("evidence", layer="up.2")),
-    Form("features, in the decoder (up.3)", "features", Rules("evidence", layer="up.3")),
+    Form("features, in the decoder (up.2)", "features", Rules("evidence", layer="up.2")),
+    Form("**features, in the decoder (up.3)**", "features", Rules("evidence", layer="up.3")),
 )
 
 
@@ -173,12 +173,12 @@ def trained(store: Path, folder: Path, stage: str, steps: int, **settings: Any) 
 
 
 def denoiser_settings() -> dict[str, Any]:
-    """Return what all arms share: they go on from the shipped denoiser, half of the images with planted features."""
-    shape = find_model().card.architecture
+    """Return what all arms share: they go on from the shipped U-Net, half of the images with planted features."""
+    shape = find_model("medfpl-base").card.architecture
     net = {f"net.{name}": shape[name] for name in ("width", "depth", "unshuffle", "norm")}
     return {
-        **SMALL, **net, "init": "medfpl-base", "data.frame": 224, "data.plant": 0.5, "data.noises": NOISES,
-        "learning_rate": 2e-4, "warmup": 20, "decay": 0.6, "ema": 0.99,
+        **SMALL, **net, "net.type": "unet", "init": "medfpl-base", "data.frame": 224, "data.plant": 0.5,
+        "data.noises": NOISES, "learning_rate": 2e-4, "warmup": 20, "decay": 0.6, "ema": 0.99,
     }  # fmt: skip
 
 

@@ -152,10 +152,10 @@ def _output_of(net: nn.Module, layer: str, x: Tensor) -> Iterator[list[Tensor]]:
 def rules_for(outputs: int, depth: int) -> Rules:
     """Return the rules that suit a U-Net of ``depth`` levels with that many outputs.
 
-    A network that finds features is asked for its evidence, at the level before its last: an input gradient
+    A network that finds features is asked for its evidence, at the last level of its decoder: an input gradient
     moves more with noise in single pixels than with a feature that goes (docs/evidence/feature-preserving-loss.md).
     """
-    return Rules("evidence", layer=f"up.{max(depth - 2, 0)}") if outputs > 1 else Rules()
+    return Rules("evidence", layer=f"up.{depth - 1}") if outputs > 1 else Rules()
 
 
 def frozen(net: nn.Module) -> nn.Module:

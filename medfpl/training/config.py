@@ -33,13 +33,19 @@ class _Part(BaseModel):
 class NetConfig(_Part):
     """The U-Net (nets.unet.UNetConfig), or the DRUNet that is blind (nets.drunet.DRUNetConfig)."""
 
-    type: Literal["unet", "drunet"] = Field(default="unet", description="the paper's: unet; drunet: residual blocks")
-    width: int = Field(default=32, ge=4, le=256, description="channels at the first level; the paper's: 64")
+    type: Literal["unet", "drunet"] = Field(
+        default="drunet", description="residual blocks, no biases; the paper's: unet"
+    )
+    width: int = Field(default=16, ge=4, le=256, description="channels at the first level; the paper's: 64")
     blocks: int = Field(default=2, ge=1, le=16, description="of a drunet: residual blocks a level")
-    depth: int = Field(default=4, ge=1, le=6, description="halvings of the image")
-    unshuffle: Literal[1, 2, 4] = Field(default=2, description="pixels squared folded into channels; the paper's: 1")
-    norm: Literal["batch", "none"] = Field(default="none", description="the paper's: batch")
-    skips: int | None = Field(default=None, ge=0, le=6, description="levels that keep their skip, from the deepest")
+    depth: int = Field(default=4, ge=1, le=6, description="of a unet: halvings of the image")
+    unshuffle: Literal[1, 2, 4] = Field(
+        default=2, description="of a unet: pixels squared folded into channels; the paper's: 1"
+    )
+    norm: Literal["batch", "none"] = Field(default="none", description="of a unet; the paper's: batch")
+    skips: int | None = Field(
+        default=None, ge=0, le=6, description="of a unet: levels that keep their skip, from the deepest"
+    )
 
     def unet(self) -> dict[str, Any]:
         """Return what a UNetConfig takes."""
@@ -90,7 +96,6 @@ class SmallNetConfig(NetConfig):
     """The restoration network: small, for each step of the denoiser runs it some six times."""
 
     type: Literal["unet"] = Field(default="unet", description="no other has guided maps")
-    width: int = Field(default=16, ge=4, le=256, description="channels at the first level; the paper's: 64")
     norm: Literal["batch", "none"] = Field(default="batch", description="folded into the convolutions once trained")
 
 
@@ -145,7 +150,7 @@ class TrainConfig(_Common):
     """One network's training. A budget of ``steps`` or ``minutes`` ends it, whichever comes first."""
 
     stage: Stage = "denoiser"
-    init: str = ""
+    init: str = "none"
     features: float = 0.0
     fpl: FplConfig = FplConfig()
     prior: PriorConfig = PriorConfig()
@@ -155,7 +160,10 @@ class RunConfig(_Common):
     """A whole run: the stages it trains, one after the other, and their settings."""
 
     stage: Literal["all", "restoration", "denoiser", "prior"] = "all"
-    init: str = Field(default="", description="the model or run whose weights the denoiser begins from; none: random")
+    init: str = Field(
+        default="auto",
+        description="model or run the denoiser begins from; auto: for a drunet of its shape the prior; none: random",
+    )
     fpl: RunFplConfig = RunFplConfig()
     restoration: RestorationConfig = RestorationConfig()
     prior: PriorConfig = PriorConfig()
@@ -178,7 +186,7 @@ class RunConfig(_Common):
         finding = self.restoration.features if restoring else 0.0
         own = {
             "stage": stage,
-            "init": self.init if stage == "denoiser" else "",
+            "init": self.init if stage == "denoiser" else "none",
             "features": finding,
             "data": self.data.model_copy(update=FINDING) if finding else self.data,
             "steps": self.steps and max(1, round(share * self.steps)),

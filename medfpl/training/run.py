@@ -166,8 +166,8 @@ def _train_stage(
         explained = load_net(model)
         facts["explained_network"] = {"name": model.card.name, "sha256": model.card.sha256}
     begin = None
-    if config.init:
-        first = _first_model(config)
+    first = _first_model(config)
+    if first is not None:
         begin = load_net(first)
         facts["began_from"] = {"name": first.card.name, "sha256": first.card.sha256}
     log = RunLog(folder, stage)
@@ -192,9 +192,16 @@ def _train_stage(
     return read_model(folder / stage / CARD_NAME)
 
 
-def _first_model(config: TrainConfig) -> Model:
-    """Return the denoiser to begin from; a DRUNet may begin from a prior."""
-    if config.net.type == "drunet":
+def _first_model(config: TrainConfig) -> Model | None:
+    """Return the denoiser to begin from; a DRUNet may begin from a prior, and by itself does from the default one."""
+    residual = config.net.type == "drunet"
+    if config.init == "none" or (config.init == "auto" and not residual):
+        return None
+    if config.init == "auto":
+        prior = find_model(None, "prior")
+        own = {"width": config.net.width, "blocks": config.net.blocks}
+        return prior if own.items() <= prior.card.architecture.items() else None
+    if residual:
         with suppress(UsageError):
             return find_model(config.init, "prior")
     return find_model(config.init)

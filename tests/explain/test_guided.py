@@ -165,5 +165,5 @@ def test_evidence_is_that_of_the_features_and_energy_that_of_the_image():
 
 def test_rules_suit_the_network():
     assert rules_for(1, 4) == Rules("energy")
-    assert rules_for(4, 4) == Rules("evidence", layer="up.2")
+    assert rules_for(4, 4) == Rules("evidence", layer="up.3")
     assert rules_for(4, 1).layer == "up.0"

@@ -50,7 +50,7 @@ def test_values_from_the_command_line(text, value):
 def test_a_table_that_sets_one_thing_leaves_the_rest_at_its_own_defaults():
     config = read_config(None, None, {"fpl.gate": "smooth", "restoration.net.depth": 2})
     assert config.fpl.weight == RunConfig().fpl.weight > 0
-    assert config.restoration.net.width == RunConfig().restoration.net.width != config.net.width
+    assert config.restoration.net.norm == RunConfig().restoration.net.norm != config.net.norm
 
 
 def test_the_stages_share_the_budget():

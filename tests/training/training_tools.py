@@ -8,7 +8,8 @@ from medfpl.training.config import load_config
 from medfpl.training.loop import train
 
 SMALL = {
-    "net.width": 4, "net.depth": 2, "data.frame": 40, "data.patch": 32, "data.batch": 4, "data.workers": 0,
+    "net.type": "unet", "net.width": 4, "net.depth": 2, "data.frame": 40, "data.patch": 32, "data.batch": 4,
+    "data.workers": 0,
     "data.noises": ["gaussian"], "warmup": 2, "validation_images": 2, "validate_every": 1000, "save_every": 1000,
     "log_every": 1,
 }  # fmt: skip
