@@ -121,7 +121,10 @@ def main() -> None:
     parser.add_argument("--precision", default="32", help="32, bf16 or 16; the same for all")
     parser.add_argument("--norm", default="batch", help="of both networks: batch or none")
     given = parser.parse_args()
-    settings = {"data.batch": given.batch, "data.patch": given.patch, "data.frame": given.patch, "net.norm": given.norm}
+    settings = {
+        "data.batch": given.batch, "data.patch": given.patch, "data.frame": given.patch,
+        "net.type": "unet", "net.width": 32, "net.norm": given.norm,
+    }  # fmt: skip
     shared = {**settings, "data.copies": given.copies, "fpl.norms_every": 0}
     engine = choose_engine(given.device, precision=given.precision)
     fabric = build_fabric(engine)

@@ -26,8 +26,8 @@ from medfpl.training.step import Step
 TINY = {
     "net.type": "unet", "net.width": 8, "net.depth": 2, "restoration.net.width": 4, "restoration.net.depth": 2,
     "data.frame": 40, "data.patch": 32, "data.batch": 4, "data.copies": 2, "data.workers": 0,
-    "data.noises": ["gaussian", "motion"], "warmup": 2, "validation_images": 3, "validate_every": 4, "log_every": 2, "fpl.norms_every": 2, "steps": 10,
-    "restoration.share": 0.4,
+    "data.noises": ["gaussian", "motion"], "warmup": 2, "validation_images": 3, "validate_every": 4, "log_every": 2,
+    "fpl.norms_every": 2, "steps": 10, "restoration.share": 0.4,
 }  # fmt: skip
 
 
