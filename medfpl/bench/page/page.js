@@ -81,7 +81,8 @@ const compare = (() => {
     const one = of.find((e) => e.noise === find("noise").value);
     const images = Object.keys(one.images).map((name) => [name, name]);
     fill(find("left"), images, "noisy");
-    fill(find("right"), images, one.images.medfpl ? "medfpl" : images[images.length - 1][0]);
+    const made = images.map(([name]) => name).filter((name) => name !== "noisy" && name !== "clean");
+    fill(find("right"), images, made.find((name) => name.startsWith("medfpl")) || made[0] || "noisy");
     draw(one);
   }
 
