@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 # Channels at each level, in widths. The published names go down to m_down3 and no further.
 _FACTORS = (1, 2, 4, 8)
+# Side of the window, in pixels, in which a blind network is told the mean and the noise.
+_WINDOW = 15
 
 
 @dataclass(frozen=True)
 class DRUNetConfig:
     """Shape of a DRUNet: channels at the first level and residual blocks a level. The defaults are the published.
 
-    A ``blind`` one sees the image alone, not the noise's level, and gives the noise in it.
+    A ``blind`` one is given the image alone, not the noise's level, and returns the noise in it.
     """
 
     width: int = 64
@@ -27,8 +29,8 @@ class DRUNetConfig:
 
     @property
     def inputs(self) -> int:
-        """Images that go in: the noisy one, and unless blind its level."""
-        return 1 if self.blind else 2
+        """Channels of the first convolution: the image and the noise's level, or if blind what is seen of both."""
+        return 3 if self.blind else 2
 
     @property
     def channels(self) -> list[int]:
@@ -46,7 +48,7 @@ class DRUNetConfig:
         deepest = len(_FACTORS) - 1
         sides = sum(2**level for level in range(deepest))
         convolutions = 2 * self.blocks * (2 * sides + 2**deepest)
-        return 2 + convolutions + 2 * sides
+        return 2 + convolutions + 2 * sides + (_WINDOW // 2 + 1 if self.blind else 0)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -75,7 +77,7 @@ class DRUNet(nn.Module):
 
     ``forward`` takes (B, 2, H, W) of any size, an image and the map of its noise's standard deviation in the same units
     (sides are padded by edge values and cropped again), and returns the denoised image (B, 1, H, W). A blind one takes
-    the image, (B, 1, H, W), and returns the noise in it.
+    the image, (B, 1, H, W), and returns the noise in it; its first convolution also sees ``local_statistics``.
     Without biases a scaled input has a scaled output: any level is a known one of an image of other contrast.
     """
 
@@ -105,7 +107,7 @@ class DRUNet(nn.Module):
         pad = (-width % self.config.multiple, -height % self.config.multiple)
         if any(pad):
             x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
-        top = self.m_head(x)
+        top = self.m_head(torch.cat([x, local_statistics(x)], 1) if self.config.blind else x)
         half = self.m_down1(top)
         quarter = self.m_down2(half)
         eighth = self.m_down3(quarter)
@@ -117,6 +119,22 @@ class DRUNet(nn.Module):
         if self.config.blind:
             out = x - out
         return out[..., :height, :width]
+
+
+def local_statistics(x: Tensor) -> Tensor:
+    """Return the local mean of (B, 1, H, W), and that of what a 3 x 3 mean leaves of it, in size: (B, 2, H, W).
+
+    Both scale with the image, as all in a network without biases must. Their ratio tells the dark of a magnitude image,
+    where noise has an offset, from tissue; convolutions by themselves hardly learned to form it.
+    """
+    rest = x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+    return torch.cat([_local_mean(x), _local_mean(rest.abs())], 1)
+
+
+def _local_mean(x: Tensor) -> Tensor:
+    half = _WINDOW // 2
+    rows = F.avg_pool2d(x, (1, _WINDOW), 1, (0, half), count_include_pad=False)
+    return F.avg_pool2d(rows, (_WINDOW, 1), 1, (half, 0), count_include_pad=False)
 
 
 def build_drunet(config: DRUNetConfig, generator: torch.Generator) -> DRUNet:

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import torch
 from torch import Tensor, nn
 
 from medfpl.errors import UsageError
@@ -63,8 +64,10 @@ def fingerprint(net: nn.Module) -> str:
 
 def _beginning(net: nn.Module, begin: nn.Module) -> dict[str, Tensor]:
     state = begin.state_dict()
-    if isinstance(net, DRUNet) and isinstance(begin, DRUNet) and begin.config.inputs > net.config.inputs:
-        state["m_head.weight"] = state["m_head.weight"][:, : net.config.inputs]
+    if isinstance(net, DRUNet) and isinstance(begin, DRUNet) and net.config.blind and not begin.config.blind:
+        of_image = state["m_head.weight"][:, :1]
+        unknown = of_image.new_zeros(len(of_image), net.config.inputs - 1, 3, 3)
+        state["m_head.weight"] = torch.cat([of_image, unknown], 1)
     return state
 
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from medfpl.nets.drunet import DRUNet, DRUNetConfig, build_drunet
+from medfpl.nets.drunet import DRUNet, DRUNetConfig, build_drunet, local_statistics
 
 SMALL = DRUNetConfig(width=4, blocks=1)
+BLIND = DRUNetConfig(width=4, blocks=1, blind=True)
 
 
 def small(seed: int = 0, config: DRUNetConfig = SMALL) -> DRUNet:
@@ -90,9 +91,11 @@ def test_initialisation_comes_from_the_generator_and_has_the_scale_of_its_input(
 
 
 def blind_copy(prior: DRUNet) -> DRUNet:
-    net = small(config=DRUNetConfig(width=4, blocks=1, blind=True))
+    net = small(config=BLIND)
     weights = prior.state_dict()
-    net.load_state_dict({**weights, "m_head.weight": weights["m_head.weight"][:, :1]})
+    head = torch.zeros(4, 3, 3, 3)
+    head[:, :1] = weights["m_head.weight"][:, :1]
+    net.load_state_dict({**weights, "m_head.weight": head})
     return net
 
 
@@ -103,6 +106,25 @@ def test_a_blind_one_gives_the_noise_that_a_prior_told_of_none_removes(shape):
     assert torch.allclose(x - blind_copy(prior)(x), prior(told), atol=1e-6)
 
 
+def test_no_pixel_reaches_further_in_a_blind_one_either():
+    net, reach = small(config=BLIND).double(), BLIND.reach
+    centre = reach + 8
+    x = rand(1, 1, 2 * centre, 2 * centre, dtype=torch.double).requires_grad_()
+    net(x)[0, 0, centre, centre].backward()
+    assert x.grad is not None
+    assert reach / 3 < (x.grad[0, 0].nonzero() - centre).abs().max() <= reach
+
+
 def test_a_blind_one_of_a_scaled_image_gives_the_scaled_noise():
-    net, x = blind_copy(small()).double(), rand(1, 1, 16, 24, dtype=torch.float64)
+    net, x = small(config=BLIND).double(), rand(1, 1, 16, 24, dtype=torch.float64)
     assert torch.allclose(net(7 * x), 7 * net(x))
+
+
+def test_a_blind_one_is_told_the_local_mean_and_noise():
+    x = rand(1, 1, 40, 50) + 3
+    mean, noise = local_statistics(x)[0]
+    assert mean[20, 25] == pytest.approx(float(x[0, 0, 13:28, 18:33].mean()), rel=1e-5)
+    assert mean[0, 0] == pytest.approx(float(x[0, 0, :8, :8].mean()), rel=1e-5)
+    rest = x - torch.nn.functional.conv2d(x, torch.full((1, 1, 3, 3), 1 / 9), padding=1)
+    assert noise[20, 25] == pytest.approx(float(rest[0, 0, 13:28, 18:33].abs().mean()), rel=1e-4)
+    assert float(local_statistics(torch.full((1, 1, 9, 9), 2.0))[0, 1].abs().max()) < 1e-6
