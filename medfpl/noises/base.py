@@ -6,7 +6,7 @@ Phase encoding runs along the rows' axis (dim -2), readout along the columns' (d
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -195,75 +195,58 @@ def _from_hu(name: str, value: Any, parameter: Parameter, context: Context) -> A
         raise UsageError(f"{name} needs a number, not {value!r}") from None
 
 
-def corrupt(
-    x: Tensor,
-    noise: Noise,
-    *,
-    seeds: Sequence[int],
-    strength: float | Sequence[float] | None = None,
-    given: Mapping[str, Any] | None = None,
-    contexts: Sequence[Context] | None = None,
-    scalar_seeds: Sequence[int] | None = None,
-    standing: Tensor | None = None,
-    noise_device: str = "cpu",
-) -> tuple[Tensor, list[Record]]:
-    """Return a corrupted copy of ``x`` (B, 1, H, W) and one record an item.
+class Asked(TypedDict, total=False):
+    """What a corruption is asked for. All but ``seeds`` may be left out.
 
     ``seeds`` are one an item: an item's noise depends on its own seed only, not on its batch. ``scalar_seeds``
     (default: ``seeds``) draw the scalar parameters; slices of one volume share theirs where
     ``noise.per_volume``. ``standing`` (1, 1, H, W) is the slice that stands for the volume of all items: what only
-    pixels tell is read from it (``noise.survey``), not from each slice. Strength 0 without physical parameters in
-    ``given`` returns the item bit for bit.
+    pixels tell is read from it (``noise.survey``), not from each slice. ``strength`` and ``contexts`` are one an item
+    too, or one strength for all; ``given`` are the mode and physical parameters. Strength 0 without physical
+    parameters returns the item bit for bit.
+    """
+
+    seeds: Required[Sequence[int]]
+    strength: float | Sequence[float] | None
+    given: Mapping[str, Any] | None
+    contexts: Sequence[Context] | None
+    scalar_seeds: Sequence[int] | None
+    standing: Tensor | None
+    noise_device: str
+
+
+def corrupt(x: Tensor, noise: Noise, **asked: Unpack[Asked]) -> tuple[Tensor, list[Record]]:
+    """Return a corrupted copy of ``x`` (B, 1, H, W) and one record an item.
 
     Raises:
         MedfplError: for NaN or Inf, an empty batch or a shape other than (B, 1, H, W).
         UsageError: for an unknown mode or parameter, or a value out of its range.
     """
-    records = draw_records(
-        x,
-        noise,
-        seeds=seeds,
-        strength=strength,
-        given=given,
-        contexts=contexts,
-        scalar_seeds=scalar_seeds,
-        standing=standing,
-        noise_device=noise_device,
-    )
+    records = draw_records(x, noise, **asked)
     return _replay(x, noise, records), records
 
 
-def draw_records(
-    x: Tensor,
-    noise: Noise,
-    *,
-    seeds: Sequence[int],
-    strength: float | Sequence[float] | None = None,
-    given: Mapping[str, Any] | None = None,
-    contexts: Sequence[Context] | None = None,
-    scalar_seeds: Sequence[int] | None = None,
-    standing: Tensor | None = None,
-    noise_device: str = "cpu",
-) -> list[Record]:
+def draw_records(x: Tensor, noise: Noise, **asked: Unpack[Asked]) -> list[Record]:
     """Return the records that ``corrupt`` with the same arguments would return, without corrupting anything."""
     check_batch(x)
     n = len(x)
-    explicit = bool(set(given or {}) - {"mode"})
-    contexts = list(contexts or [Context()] * n)
+    seeds, strength, standing = asked["seeds"], asked.get("strength"), asked.get("standing")
+    scalar_seeds, given = asked.get("scalar_seeds") or seeds, asked.get("given") or {}
+    explicit = bool(set(given) - {"mode"})
+    contexts = list(asked.get("contexts") or [Context()] * n)
     strengths = [None] * n if strength is None else [strength] * n if isinstance(strength, int | float) else [*strength]
     for name, one_an_item in [("seeds", seeds), ("contexts", contexts), ("strengths", strengths)]:
         if len(one_an_item) != n:
             raise UsageError(f"{n} items need {n} {name}, not {len(one_an_item)}")
     records = []
     for i in range(n):
-        mode, chosen = settings_for(noise, strengths[i], given or {}, contexts[i])
-        scalars = torch.Generator().manual_seed((scalar_seeds or seeds)[i])
+        mode, chosen = settings_for(noise, strengths[i], given, contexts[i])
+        scalars = torch.Generator().manual_seed(scalar_seeds[i])
         drawn = noise.draw(scalars, (x.shape[-2], x.shape[-1]), {"mode": mode, **chosen}, contexts[i])
         if standing is not None and noise.survey is not None:
             drawn = noise.survey(standing, drawn)
-        records.append(
-            _record(noise, x[i], None if explicit else strengths[i], drawn, seeds[i], contexts[i], noise_device)
-        )
+        own = None if explicit else strengths[i]
+        records.append(_record(noise, x[i], own, drawn, seeds[i], contexts[i], asked.get("noise_device", "cpu")))
     return records
 
 

@@ -64,6 +64,7 @@ class DataConfig(_Part):
     max_noise_hu: float = Field(default=12.0, gt=0, description="CT noisier than this is no target")
     noises: list[str] = Field(default=[], description="names; none: all")
     mixture: Literal["flat", "physical"] = Field(default="flat", description="physical: more of what a kind suffers")
+    noise_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     plant: float = Field(default=0.0, ge=0, le=1, description="share of images with planted lesions, vessels, edges")
     clean: float = Field(default=0.08, ge=0, le=1, description="share of items left uncorrupted")
     even: float = Field(default=0.0, ge=0, le=1, description="share whose strength is uniform, not log-uniform")
@@ -221,7 +222,7 @@ def read_config(folder: Path | None, config: str | Path | RunConfig | None, chan
     else:
         own = folder / CONFIG if folder and (folder / CONFIG).is_file() else None
         chosen = _load(RunConfig, Path(config) if config else own, changes)
-    for name in chosen.data.noises:
+    for name in (*chosen.data.noises, *chosen.data.noise_weights):
         NOISES.resolve(name)
     return chosen
 

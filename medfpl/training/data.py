@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medfpl.errors import BadInput, MedfplError, UsageError
+from medfpl.noises import NOISES
 from medfpl.noises.base import Context
 from medfpl.noises.mixture import Mixture, apply_plans, plan_item
 from medfpl.scan import FloatArray, Kind
@@ -148,7 +149,10 @@ class TrainingBatches(Dataset[Batch]):
         self._frames = Frames(store, "train", config)
         self._config, self._seed, self._steps = config, seed, steps
         mixture = Mixture.physical if config.mixture == "physical" else Mixture
-        self._mixture = mixture(names=tuple(config.noises), clean=config.clean, pair=config.pair, even=config.even)
+        weights = {NOISES.resolve(name): weight for name, weight in config.noise_weights.items()}
+        self._mixture = mixture(
+            names=tuple(config.noises), clean=config.clean, pair=config.pair, even=config.even, weights=weights
+        )
         self._corrupted, self._white_level = corrupted, white_level
         share = config.batch // world
         self._mine = range(rank * share, (rank + 1) * share, config.copies)

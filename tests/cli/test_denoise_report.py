@@ -41,6 +41,7 @@ def test_existing_page_stays(medfpl: Run, tmp_path: Path) -> None:
     page.write_text("mine")
     result = medfpl("denoise", tmp_path / "a.png", *MEAN, "--report", page)
     assert (result.code, page.read_text()) == (1, "mine")
+    assert "the report's page exists" in result.err
     assert tree(tmp_path) == ["a.png", "page.html"]
     assert medfpl("denoise", tmp_path / "a.png", *MEAN, "--report", page, "--overwrite").code == 0
     assert "<!DOCTYPE html>" in page.read_text("utf-8")

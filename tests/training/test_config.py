@@ -24,6 +24,7 @@ def test_a_written_configuration_reads_back_as_the_same(rate, steps, physical, s
         "steps": steps,
         "data.mixture": "physical" if physical else "flat",
         "data.noises": ["gaussian", "salt-pepper"],
+        "data.noise_weights.salt-pepper": 2.5,
         "card.summary": summary,
         "card.data": data,
     }
@@ -79,6 +80,7 @@ def test_no_restoration_network_is_trained_that_nothing_explains(changes):
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"data.kind_weights": {"pet": 1.0}}, "data.kind_weights"),
         ({"data.noises": ["gausian"]}, "no noise is called 'gausian'"),
+        ({"data.noise_weights.gausian": 2}, "no noise is called 'gausian'"),
     ],
 )
 def test_a_wrong_setting_is_one_line(changes, reason):
@@ -89,9 +91,9 @@ def test_a_wrong_setting_is_one_line(changes, reason):
 
 def test_configuration_files(tmp_path):
     path = tmp_path / "c.toml"
-    path.write_text("seed = 5\n[net]\nwidth = 16\n")
+    path.write_text("seed = 5\n[net]\nwidth = 24\n")
     config = load_config(path, {"net.depth": 2})
-    assert (config.seed, config.net.width, config.net.depth) == (5, 16, 2)
+    assert (config.seed, config.net.width, config.net.depth) == (5, 24, 2)
     with pytest.raises(UsageError, match="seed has no settings of its own"):
         load_config(path, {"seed.x": 2})
     path.write_text("seed = = 5")

@@ -19,6 +19,12 @@ def test_a_step_is_the_same_whatever_the_number_of_workers(tiny_store):
     assert not torch.equal(alone[0].clean, alone[1].clean)
 
 
+def test_noises_come_by_their_weights(tiny_store):
+    config = CONFIG.model_copy(update={"noise_weights": {"salt-pepper": 0.0}, "clean": 0.0, "pair": 0.0})
+    batches = TrainingBatches(tiny_store, config, 0, 20)
+    assert {label for step in range(20) for label in batches[step].labels} == {"gaussian"}
+
+
 def test_devices_share_one_global_batch(tiny_store):
     whole = TrainingBatches(tiny_store, CONFIG, 3, 1)[0]
     halves = [TrainingBatches(tiny_store, CONFIG, 3, 1, rank=r, world=2)[0] for r in range(2)]

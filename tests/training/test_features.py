@@ -86,3 +86,19 @@ def test_a_drunet_denoiser_begins_from_a_prior(tiny_store, tmp_path):
     assert torch.allclose(x - load_net(model)(x), prior(told), atol=1e-5)
     assert model.card.training["began_from"]["name"] == "p"
     assert model.card.architecture == {"type": "drunet", "width": 4, "blocks": 1, "blind": True}
+
+
+@pytest.mark.parametrize(
+    ("settings", "first"),
+    [
+        ({}, "medfpl-prior"),
+        ({"init": "none"}, None),
+        ({"net.blocks": 1}, None),
+        ({"net.type": "unet", "net.depth": 2}, None),
+    ],
+)
+def test_a_denoiser_begins_by_itself_from_the_prior_of_its_shape(tiny_store, tmp_path, settings, first):
+    small = {"data.frame": 32, "data.patch": 32, "data.batch": 1, "data.workers": 0, "validation_images": 1}
+    settings = {**small, "data.noises": ["gaussian"], "fpl.weight": 0, **settings}
+    (model,) = medfpl.train(tiny_store.path, tmp_path / "run", steps=1, stage="denoiser", settings=settings)
+    assert model.card.training.get("began_from", {}).get("name") == first

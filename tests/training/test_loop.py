@@ -148,25 +148,6 @@ def test_a_budget_of_minutes_ends_the_run(tiny_store, tmp_path):
     assert 1 <= result.progress.step < 1000
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [({"net.widht": 4}, "net.widht"), ({"data.batch": 0}, "data.batch"), ({"loss": "l7"}, "loss")],
-)
-def test_a_wrong_configuration_is_one_line(changes, reason):
-    with pytest.raises(UsageError, match=reason):
-        load_config(None, changes)
-
-
-def test_configuration_files(tmp_path):
-    path = tmp_path / "c.toml"
-    path.write_text("seed = 5\n[net]\nwidth = 16\n")
-    config = load_config(path, {"net.depth": 2})
-    assert (config.seed, config.net.width, config.net.depth) == (5, 16, 2)
-    path.write_text("seed = = 5")
-    with pytest.raises(UsageError, match="cannot be read"):
-        load_config(path)
-
-
 def test_a_damaged_checkpoint_is_refused(tiny_store, tmp_path):
     (tmp_path / "denoiser.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(BadInput, match="damaged"):
