@@ -85,6 +85,7 @@ RUNS ?= runs/evidence-fpl
 
 evidence-fpl: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_fpl.py $(STORE) $(RUNS)
+	$(BIN)/python scripts/picture_fpl.py $(RUNS) docs/images/feature-maps.png
 
 # Images that no model was trained on (a prepared store, a folder); without them only the sample data are used.
 IMAGES ?=

@@ -8,6 +8,7 @@ the store's training patients; everything is measured on its validation patients
 
 import argparse
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,17 +108,23 @@ def of_equal_error(x: Tensor, change: Any, high: float) -> Tensor:
     return torch.cat(found)
 
 
-def perturbed(store: Path, count: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return clean images with eight faint lesions each, and copies that are wrong in one way, all by MSE."""
+def drawn_bodies(store: Path, count: int) -> Iterator[tuple[np.random.Generator, Tensor]]:
+    """Yield validation images (1, SIDE, SIDE), each with the generator that drew it."""
     frames = Frames(open_store(store), "val", DataConfig(frame=SIDE))
-    clean, without = [], []
-    y, x = np.mgrid[:SIDE, :SIDE]
     for i in range(count):
         rng = numpy_generator(0, "diagnosis", i)
         while True:  # slices beyond the body have nothing to lose
             image = frames.draw(rng, SIDE, KINDS[i % len(KINDS)])[0]  # type: ignore[arg-type]
             if (image > 0.05).float().mean() > 0.2:
                 break
+        yield rng, image
+
+
+def perturbed(images: Iterable[tuple[np.random.Generator, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the images with eight faint lesions each, and copies that are wrong in one way, all by MSE."""
+    clean, without = [], []
+    y, x = np.mgrid[:SIDE, :SIDE]
+    for rng, image in images:
         lesions, tissue, planted = np.zeros((SIDE, SIDE)), smooth(image[None], 3)[0, 0].numpy(), 0
         while planted < 8:
             place, radius, sign = rng.uniform(20, SIDE - 20, 2), rng.uniform(4, 10), rng.choice((-1, 1))
@@ -146,7 +153,7 @@ def perturbed(store: Path, count: int) -> tuple[Tensor, dict[str, Tensor]]:
 
 def diagnose(store: Path, nets: dict[str, torch.nn.Module], count: int) -> str:
     """Return the table of how far each form sees each perturbation, white noise = 1."""
-    clean, copies = perturbed(store, count)
+    clean, copies = perturbed(drawn_bodies(store, count))
     others = [name for name in copies if name != "white noise"]
     lines = [
         "| explained network and map | white noise | " + " | ".join(others) + " |",
