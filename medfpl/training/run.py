@@ -89,10 +89,12 @@ def check_folder(folder: Path, config: RunConfig, *, resume: bool) -> None:
 
     Raises:
         TargetExists: if so.
-        UsageError: if the run has no budget, or naming the setting that differs.
+        UsageError: if the run has no budget or begins from no model, or naming the setting that differs.
     """
     if config.steps is None and config.minutes is None:
         raise UsageError("a run needs a budget", "give --steps or --minutes")
+    if "denoiser" in config.stages():
+        _first_model(config.for_stage("denoiser"))  # not found out after the restoration network is trained
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / CONFIG).is_file():

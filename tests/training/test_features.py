@@ -88,6 +88,12 @@ def test_a_drunet_denoiser_begins_from_a_prior(tiny_store, tmp_path):
     assert model.card.architecture == {"type": "drunet", "width": 4, "blocks": 1, "blind": True}
 
 
+def test_a_beginning_that_is_not_there_is_told_before_anything_is_trained(tiny_store, tmp_path):
+    with pytest.raises(UsageError, match="no denoiser model is called 'nope'"):
+        medfpl.train(tiny_store.path, tmp_path / "run", steps=10, settings={"init": "nope"})
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "first"),
     [
