@@ -1,6 +1,7 @@
 """Features of known place: lesions, vessels and boundaries planted into real images, with labels from the planting.
 
-What a feature network learns to find, and what a denoiser is shown so that it keeps it.
+What a feature network learns to find, and what a denoiser is shown so that it keeps it. Slabs lie along rows or columns,
+as tables, cushions and flat skin do: whoever is to remove stripes must be shown what looks like one and is none.
 """
 
 import numpy as np
@@ -12,7 +13,9 @@ from medfpl.scan import FloatArray
 FEATURES = ("lesion", "vessel", "boundary")
 # Planted contrast in working units: of 2000 HU, 8 to 200 HU for a lesion.
 LESION, VESSEL, BOUNDARY = (0.004, 0.1), (0.01, 0.25), (0.005, 0.15)
+SLAB = (0.01, 0.5)
 RADIUS, CALIBRE = (2.0, 12.0), (1.0, 4.0)  # pixels
+THICKNESS, LENGTH = (2.0, 100.0), (20.0, 300.0)  # of a slab
 DARKEST = 0.03  # working units: nothing is planted into air
 _TRIES = 8
 # A feature fainter than this is drawn but not labelled: nobody could say where it ends.
@@ -24,11 +27,14 @@ def plant(
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Return a copy of ``image`` (H, W), working units, with features added, and their labels (3, H, W).
 
-    On average 3 lesions, 2 vessels and one boundary for each 128 x 128 pixels at ``density`` 1.
+    On average 3 lesions, 2 vessels and one boundary for each 128 x 128 pixels at ``density`` 1, and, without a label,
+    half a slab.
     """
     made = image.astype(np.float32, copy=True)
     labels = np.zeros((len(FEATURES), *image.shape), bool)
     amount = density * image.size / 128**2
+    for _ in range(rng.poisson(amount / 2)):
+        _slab(rng, made)
     for _ in range(rng.poisson(amount)):
         _boundary(rng, made, labels[2])
     for _ in range(rng.poisson(2 * amount)):
@@ -93,6 +99,17 @@ def _boundary(rng: np.random.Generator, image: FloatArray, label: npt.NDArray[np
     fade = np.exp(-((along / 40) ** 2)) * np.exp(-((np.clip(distance, 0, None) / 40) ** 2))
     image += (np.float32(contrast) * _step(distance, soft) * fade).astype(np.float32)
     label |= (np.abs(distance) < 1) & (fade > _HALF)
+
+
+def _slab(rng: np.random.Generator, image: FloatArray) -> None:
+    """A straight slab along the rows or the columns, to within a degree or two; in air as well, which stays >= 0."""
+    contrast, soft = _log_uniform(rng, *SLAB) * rng.choice((-1, 1)), rng.uniform(0.3, 1.5)
+    thickness, length = _log_uniform(rng, *THICKNESS), _log_uniform(rng, *LENGTH)
+    centre, turn = rng.random(2) * image.shape, rng.normal(0, 0.02) + rng.choice((0, np.pi / 2))
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]] - centre[:, None, None]
+    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    profile = _step(thickness / 2 - np.abs(across), soft) * _step(length / 2 - np.abs(along), soft)
+    image[:] = np.maximum(image + np.float32(contrast) * profile, np.minimum(image, 0))
 
 
 def _place(rng: np.random.Generator, image: FloatArray) -> tuple[float, float] | None:
