@@ -55,7 +55,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Method:
-    """A denoiser's declaration. ``build(**settings)`` makes it; ``source`` cites where it comes from."""
+    """A denoiser's declaration. ``build(**settings)`` makes it; ``source`` cites where it comes from.
+
+    ``mean_drifts`` where it may move a region's mean: on a CT that is undone (denoisers.mean).
+    """
 
     name: str
     summary: str
@@ -63,6 +66,7 @@ class Method:
     source: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
     uses_noise_level: bool = False
+    mean_drifts: bool = False
 
     def make(self, **given: Any) -> Denoiser:
         """Build the denoiser with the defaults and what is given; raise UsageError for an unknown setting."""

@@ -92,12 +92,16 @@ class Denoised:
 
 @dataclass(frozen=True)
 class Engine:
-    """A loaded method and the device it computes on; ``needs_level`` where the method uses the noise level."""
+    """A loaded method and the device it computes on; ``needs_level`` where the method uses the noise level.
+
+    ``mean_drifts`` where it may move a region's mean.
+    """
 
     recipe: Recipe
     denoiser: "Denoiser"
     device: str
     needs_level: bool
+    mean_drifts: bool
     derivation: Derivation
 
     def run(self, scan: Scan, watch: Callable[[int, int], None] = lambda done, total: None) -> Denoised:
@@ -128,6 +132,10 @@ class Engine:
         with torch.inference_mode():
             x = torch.from_numpy(working).unsqueeze(1)
             y = self._denoise(x, self._level(x, valid, intensity))
+            if self.mean_drifts and intensity.kind == "ct":
+                from medfpl.denoisers.mean import restore_mean
+
+                y = restore_mean(x, y)
             change = self.recipe.strength * (y - x).squeeze(1).numpy()
         if valid is not None:
             change = np.where(valid, change, 0)
@@ -186,7 +194,7 @@ def load(recipe: Recipe) -> Engine:
         weights_sha256=model.card.sha256 if model else "",
         parameters=told,
     )
-    return Engine(recipe, denoiser, device, method.uses_noise_level, derivation)
+    return Engine(recipe, denoiser, device, method.uses_noise_level, method.mean_drifts, derivation)
 
 
 def measure_noise(before: Scan, after: Scan) -> tuple[float, float]:

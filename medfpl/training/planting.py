@@ -1,7 +1,7 @@
 """Features of known place: lesions, vessels and boundaries planted into real images, with labels from the planting.
 
-What a feature network learns to find, and what a denoiser is shown so that it keeps it. Slabs lie along rows or columns,
-as tables, cushions and flat skin do: whoever is to remove stripes must be shown what looks like one and is none.
+What a feature network learns to find, and what a denoiser is shown so that it keeps it. Slabs lie along rows or
+columns, as tables, cushions and flat skin do: whoever is to remove stripes must be shown what looks like one.
 """
 
 import numpy as np

@@ -55,6 +55,7 @@ METHOD = Method(
     name="medfpl",
     summary="Blind residual U-Net for all noises, CT, X-ray and MR",
     build=_build,
+    mean_drifts=True,
     source="Dong & Basu 2023, arXiv 2310.20101",
     settings={
         "model": Setting(None, "model name, run folder or card (none: the default model)", text=True),
