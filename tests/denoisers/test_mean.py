@@ -13,14 +13,14 @@ def pair(level: float, drift: float) -> tuple[torch.Tensor, torch.Tensor]:
     return 0.2 + noise, torch.full_like(noise, 0.2 - drift)
 
 
-@pytest.mark.parametrize("share", [0.05, -0.1, 0.25])
+@pytest.mark.parametrize("share", [0.05, -0.1, 0.25, 2.5])
 def test_a_small_drift_is_undone(share: float) -> None:
     before, after = pair(0.02, share * 0.02)
     made = restore_mean(before, after)
     assert float(made.mean() - before.mean()) == pytest.approx(0, abs=1e-4)
     # What comes back is the mean alone: as much noise as a Gaussian mean leaves.
     assert float(made.std()) == pytest.approx(gaussian_filter((before - after)[0, 0].numpy(), WIDTH).std(), rel=1e-3)
-    assert float(made.std()) < 0.07 * 0.02
+    assert float(made.std()) < 0.1 * 0.02
 
 
 def test_a_large_change_is_left() -> None:
@@ -37,7 +37,7 @@ def test_strong_noise_may_have_an_offset() -> None:
 
 def test_without_noise_a_drift_below_the_floor_is_undone() -> None:
     after = torch.full((2, 1, 40, 40), 0.4, dtype=torch.float64)
-    made = restore_mean(after + torch.tensor([0.3 * FLOOR, 1.5 * FLOOR], dtype=torch.float64).view(2, 1, 1, 1), after)
+    made = restore_mean(after + torch.tensor([0.3 * FLOOR, 7 * FLOOR], dtype=torch.float64).view(2, 1, 1, 1), after)
     assert torch.allclose(made[0], after[0] + 0.3 * FLOOR)
     assert torch.equal(made[1], after[1])
 
