@@ -10,7 +10,7 @@ DEMO := demo_out
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TEST_ARGS ?= -n 2
 
-.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise calibrate-trust bench-saliency evidence evidence-fpl clean
+.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise calibrate-trust bench-saliency evidence evidence-fpl evidence-model clean
 
 help:
 	@echo "make setup   install medfpl and its development tools into .venv"
@@ -24,6 +24,7 @@ help:
 	@echo "make calibrate-noises DATA=FOLDER, make bench-noise   write docs/evidence/noise-*.md"
 	@echo "make evidence-fpl STORE=STORE   train with and without the feature preserving loss, write docs/evidence/"
 	@echo "make evidence [IMAGES=FOLDER]   run the whole benchmark, for hours, and write docs/evidence/benchmark.md"
+	@echo "make evidence-model STORE=STORE   the shipped model on real noisy CT, clean images, beyond its training: docs/evidence"
 	@echo "make calibrate-trust STORE=FOLDER   thresholds of the trust measure and docs/evidence/trust.md; make bench-saliency"
 	@echo "make clean   remove what these targets made, but .venv"
 
@@ -92,6 +93,9 @@ IMAGES ?=
 
 evidence: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_benchmark.py docs/evidence $(IMAGES)
+
+evidence-model: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_model.py $(STORE) docs/evidence
 
 # A prepared store, whose validation patients are added to the phantoms. The phantoms alone set no thresholds: then
 # both files go to $(DEMO), for a look.
