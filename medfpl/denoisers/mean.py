@@ -17,8 +17,8 @@ def restore_mean(before: Tensor, after: Tensor) -> Tensor:
     """Return ``after`` with the local mean of ``before`` where noise cannot have moved it; both (B, 1, H, W), CT.
 
     A network that has seen magnitude noise takes some of a dark region's values for the offset of that: in the lung it
-    is a few HU, and tens where the lung is darkest. What was taken away in the mean of 8 pixels or so is given back, all
-    of it where that is less than 3 standard deviations of the noise, nothing where it is more than 6. Working units.
+    is a few HU, and tens where the lung is darkest. What was taken away in the mean of 8 pixels or so is given back,
+    all of it where that is less than 3 standard deviations of the noise, nothing above 6. Working units.
     """
     level = estimate_noise(before).clamp_min(FLOOR).view(-1, 1, 1, 1)
     moved = gaussian_blur(before - after, WIDTH)
