@@ -24,14 +24,14 @@ from medfpl import __version__
 from medfpl.bench.data import DataSettings, find_cases
 from medfpl.bench.tasks.planting import plant
 from medfpl.denoisers import METHODS
-from medfpl.denoisers.mean import restore_mean
 from medfpl.denoisers.sigma import estimate_noise
 from medfpl.io import read
 from medfpl.noises import NOISES, Context, corrupt
+from medfpl.pipeline import Recipe, load
 from medfpl.saliency.maps import Explainer, explain_pair, load_explainer
 from medfpl.saliency.trust import Thresholds, assess
 from medfpl.sample import sample_path
-from medfpl.scan import FloatArray
+from medfpl.scan import FloatArray, Intensity
 from medfpl.seeds import stable_seed
 
 ALLOWED = 0.05
@@ -138,23 +138,19 @@ def slices(data: Path | None, limit: int) -> Iterator[Slice]:
 
 def trials(one: Slice) -> Iterator[Trial]:
     """Yield good and faulty denoisings of a slice."""
-    network, nlm = METHODS.get("medfpl").make(device="cpu"), METHODS.get("nlm").make()
+    engine, nlm = load(Recipe(device="cpu")), METHODS.get("nlm").make()
     kind, clean = one.context.kind, one.clean
+    intensity = Intensity(kind, "HU" if kind == "ct" else "1", one.context.black, one.context.white)  # type: ignore[arg-type]
 
     def trial(good: bool, group: str, noise: str, pair: Sequence[Tensor], at: Any = None) -> Trial:
         return Trial(one.patient, kind, good, group, noise, pair[0][0, 0].numpy(), pair[1][0, 0].numpy(), at)
 
     yield trial(True, "identity", "none", (clean, clean))
 
-    def by_network(x: Tensor) -> Tensor:
-        """What ``medfpl denoise`` writes: on a CT with its local mean restored."""
-        made = network.denoise(x)
-        return restore_mean(x, made) if kind == "ct" else made
-
-    yield trial(True, "network", "none", (clean, by_network(clean)))
+    yield trial(True, "network", "none", (clean, engine.denoise(clean, intensity)))
     rng = np.random.default_rng(stable_seed(0, f"{one.patient} {float(clean.sum()):.3f}", "faults"))
     for name, noisy in noisy_copies(one, rng):
-        denoised = by_network(noisy)
+        denoised = engine.denoise(noisy, intensity)
         yield trial(True, "truth", name, (noisy, clean))
         yield trial(True, "network", name, (noisy, denoised))
         if name == "salt-pepper":

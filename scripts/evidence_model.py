@@ -21,18 +21,19 @@ from medfpl.bench.plotting import COLOURS, new_figure, plain
 from medfpl.bench.tasks.profiles import edge_width, find_edges, profiles_of
 from medfpl.bench.tasks.regions import classes, local_sd, plane
 from medfpl.bench.tasks.spectra import power_spectrum
-from medfpl.denoisers import METHODS
-from medfpl.denoisers.mean import restore_mean
+from medfpl.io import read
 from medfpl.nets.weights import find_model
 from medfpl.noises import NOISES, corrupt
-from medfpl.scan import FloatArray
+from medfpl.pipeline import Recipe, load
+from medfpl.pipeline.engine import Engine
+from medfpl.sample import sample_path
+from medfpl.scan import Intensity
 from medfpl.seeds import numpy_generator, stable_seed, torch_generator
 from medfpl.store.store import Split, open_store
 
-Denoise = Callable[[Tensor], Tensor]
-
 NOISY_HU = 12.0  # white noise above which a CT is no clean reference
 HU = 2000.0  # of one working unit
+CT = Intensity("ct", "HU", -1000.0, 1000.0)
 SWEPT = ("gaussian", "poisson", "speckle", "rician", "noncentral-chi", "salt-pepper")
 FACTORS = (0.02, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # of the parameters at strength 1, the training's strongest
 PAIRED = ("gaussian", "poisson", "rician", "salt-pepper", "structured", "motion", "field-inhomogeneity")
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=4, help="cases a kind for the sweeps")
     given = parser.parse_args()
     name = given.model or find_model().card.name
-    denoise: Denoise = METHODS.get("medfpl").make(model=name).denoise
+    engine = load(Recipe(model=name))
     pictures = given.docs / "model"
     pictures.mkdir(parents=True, exist_ok=True)
     few = [c.load() for c in find_cases(given.store, DataSettings(limit=given.limit, split=given.split)).chosen]
@@ -59,11 +60,12 @@ def main() -> None:
         f"# The model {name} where a benchmark does not look\n",
         f"Made by `python scripts/evidence_model.py STORE docs/evidence --split {given.split}`; no model was "
         "trained on these patients.\n",
-        real_noise(given.store, given.split, denoise),
-        clean([c.load() for c in find_cases(given.store, native).chosen], denoise),
-        sweep(few, denoise, pictures / "strengths.png"),
-        pairs(few, denoise),
-        spectra(denoise, pictures / "spectra.png"),
+        real_noise(given.store, given.split, engine),
+        clean([c.load() for c in find_cases(given.store, native).chosen], engine),
+        phantoms(engine),
+        sweep(few, engine, pictures / "strengths.png"),
+        pairs(few, engine),
+        spectra(engine, pictures / "spectra.png"),
     ]
     (given.docs / "model.md").write_text("\n".join(parts), "utf-8")
 
@@ -74,65 +76,53 @@ def table(head: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def real_noise(store: Path, split: Split, denoise: Denoise) -> str:
+def real_noise(store: Path, split: Split, engine: Engine) -> str:
     """Return what happens to CT slices whose noise is a scanner's own, at their own size."""
     opened, rows = open_store(store), []
     for item in opened.of(split, ["ct"]):
         if item.noise <= NOISY_HU:
             continue
         before = np.clip(opened.working(item, slice(0, 1))[0], -0.012, 2.0).astype(np.float32)
-        after = _as_piped(torch.from_numpy(before)[None, None], "ct", denoise)[0, 0].numpy()
+        x = torch.from_numpy(before)[None, None]
+        after, alone = plane(engine.denoise(x, CT)), plane(engine.denoiser.denoise(x))
         smooth = gaussian_filter(before, 3.0)
         flat = minimum_filter((smooth > 0.5) & (smooth < 0.54), 11)
         sds = [HU * float(np.median(local_sd(image, 11)[flat])) for image in (before, after)]
-        shifts = [HU * float((after - before)[mask].mean()) for mask in _classes(before).values()]
+        masks = classes(Case("", "", torch.from_numpy(gaussian_filter(before, 1.5))[None, None], CT)).values()
+        shift, shift_alone = (max((HU * float((y - before)[m].mean()) for m in masks), key=abs) for y in (after, alone))
+        local, local_alone = (HU * float(np.abs(gaussian_filter(y - before, 6.0)).max()) for y in (after, alone))
         edges = find_edges(before, numpy_generator(0, "edges"), faintest=400 / HU)
         widths = [edge_width(profiles_of(image, edges).mean(0)) if len(edges) else np.nan for image in (before, after)]
         vessels = gaussian_filter(before, 1.0) - gaussian_filter(before, 4.0)
         inside = (gaussian_filter(before, 8.0) < 0.25) & (gaussian_filter(before, 8.0) > 0.02) & (vessels > 150 / HU)
         kept = (gaussian_filter(after, 1.0) - gaussian_filter(after, 4.0))[inside].sum() / vessels[inside].sum()
-        rows.append((sds[0], sds[1], max(shifts, key=abs), widths[0], widths[1] / widths[0], len(edges),
+        rows.append((*sds, shift, shift_alone, local, local_alone, widths[0], widths[1] / widths[0],
                      kept if inside.sum() > 50 else np.nan))  # fmt: skip
-    cells = [
-        (f"{i + 1}", f"{a:.1f}", f"{b:.1f}", f"{b / a:.2f}", f"{s:+.1f}", f"{w:.2f}", f"{r:.3f}", f"{n}", f"{k:.2f}")
-        for i, (a, b, s, w, r, n, k) in enumerate(rows)
-    ]
-    middle = np.nanmedian(np.array(rows, dtype=float), axis=0)
-    cells.append(("median", f"{middle[0]:.1f}", f"{middle[1]:.1f}", f"{middle[1] / middle[0]:.2f}", f"{middle[2]:+.1f}",
-                  f"{middle[3]:.2f}", f"{middle[4]:.3f}", "", f"{middle[6]:.2f}"))  # fmt: skip
-    head = ("slice", "sd before, HU", "sd after, HU", "ratio", "largest mean shift of a tissue class, HU",
-            "edge width before, px", "width after / before", "edges", "lung vessel contrast kept")  # fmt: skip
+    lines = {**{f"{i + 1}": row for i, row in enumerate(rows)}, "median": np.nanmedian(np.array(rows), axis=0)}
+    formats = ("{:.1f}", "{:.1f}", "{:+.1f}", "{:+.1f}", "{:.0f}", "{:.0f}", "{:.2f}", "{:.3f}", "{:.2f}")
+    cells = [(name, *(f.format(v) for f, v in zip(formats, row, strict=True))) for name, row in lines.items()]
+    head = ("slice", "sd before, HU", "sd after, HU", "largest mean shift of a tissue class, HU",
+            "by the network alone", "largest local shift, HU", "by the network alone", "edge width before, px",
+            "width after / before",
+            "lung vessel contrast kept")  # fmt: skip
     return (
         "## Real noisy CT\n\n"
         f"Slices whose white noise is above {NOISY_HU:g} HU as they came from the scanner. sd: the median of 11 x 11 "
-        "windows in soft tissue (0 to 80 HU). Edges rise by 400 HU and more; the 10-90 % width is that of their mean "
+        "windows in soft tissue (0 to 80 HU). Local: a Gaussian mean of 6 pixels. Alone: before the mean is "
+        "put back. Edges rise by 400 HU and more; the 10-90 % width is that of their mean "
         "profile. Vessels: band-passed signal above 150 HU within the lung; noise adds to it before.\n\n"
         + table(head, cells)
     )
 
 
-def _as_piped(x: Tensor, kind: str, denoise: Denoise) -> Tensor:
-    """Return what ``medfpl denoise`` writes: on a CT with its local mean restored."""
-    return restore_mean(x, denoise(x)) if kind == "ct" else denoise(x)
-
-
-def _classes(image: FloatArray) -> dict[str, np.ndarray]:
-    from medfpl.scan import Intensity
-
-    case = Case(
-        "", "", torch.from_numpy(gaussian_filter(image, 1.5))[None, None], Intensity("ct", "HU", -1000.0, 1000.0)
-    )
-    return classes(case)
-
-
-def clean(cases: Sequence[Case], denoise: Denoise) -> str:
+def clean(cases: Sequence[Case], engine: Engine) -> str:
     """Return how clean images change."""
     rows = []
     for kind in sorted({c.intensity.kind for c in cases}):
         some = [c for c in cases if c.intensity.kind == kind]
         errors, worst, shifts = [], [], dict[str, list[float]]()
         for case in some:
-            change = plane(_as_piped(case.image, kind, denoise) - case.image)
+            change = plane(engine.denoise(case.image, case.intensity) - case.image)
             errors.append(-10 * np.log10(max(float(np.square(change).mean()), 1e-10)))
             worst.append(float(np.abs(gaussian_filter(change, 2.0)).max()))
             for name, mask in classes(case).items():
@@ -149,14 +139,33 @@ def clean(cases: Sequence[Case], denoise: Denoise) -> str:
     )
 
 
-def sweep(cases: Sequence[Case], denoise: Denoise, picture: Path) -> str:
+def phantoms(engine: Engine) -> str:
+    """Return the error on the sample data's noisy phantoms, whose truth is known."""
+    rows = []
+    for name in ("abdomen_ct_{}.nii.gz", "chest_ct/{}/0007.dcm", "chest_xray_{}.dcm", "brain_mr_{}.nii.gz"):
+        truth, noisy = (read(sample_path() / name.format(which)) for which in ("clean", "noisy"))
+        z, scale = len(truth.pixels) // 2, truth.intensity.scale
+        images = [torch.from_numpy(truth.intensity.to_working(s.pixels[z]))[None, None] for s in (truth, noisy)]
+        images.append(engine.denoise(images[1], truth.intensity))
+        errors = [scale * plane(x - images[0]) for x in images[1:]]
+        local = float(np.abs(gaussian_filter(errors[1], 2.0)).max())
+        told = (*(float(np.sqrt(np.square(e).mean())) for e in errors), local)
+        unit = truth.intensity.unit.replace("1", "grey levels")
+        rows.append((name.format("noisy"), unit, *(f"{v:.1f}" for v in told)))
+    head = ("file", "unit", "RMSE before", "after", "largest local error after")
+    return "## Phantoms\n\nThe middle slices of the noisy sample data. Local: a Gaussian mean of 2 pixels.\n\n" + table(
+        head, rows
+    )
+
+
+def sweep(cases: Sequence[Case], engine: Engine, picture: Path) -> str:
     """Plot PSNR after against the corruption's size, into what training never drew."""
     kinds = sorted({c.intensity.kind for c in cases})
     figure = new_figure(3.2)
     for axes, kind in zip(np.atleast_1d(figure.subplots(1, len(kinds), sharey=True)), kinds, strict=True):
         some = [c for c in cases if c.intensity.kind == kind]
         for name, colour in zip(SWEPT, COLOURS, strict=False):
-            points = [_mean_psnr(some, lambda c, n=name, f=factor: _beyond(c, n, f), denoise) for factor in FACTORS]  # type: ignore[misc]
+            points = [_mean_psnr(some, lambda c, n=name, f=factor: _beyond(c, n, f), engine) for factor in FACTORS]  # type: ignore[misc]
             axes.plot(FACTORS, [after for _, after in points], "-", color=colour, label=name)
             axes.plot(FACTORS, [before for before, _ in points], ":", color=colour)
         axes.axvline(1, color="0.6", linewidth=0.8)
@@ -188,7 +197,7 @@ def _beyond(case: Case, name: str, factor: float) -> Tensor:
     return corrupt(case.image, noise, seeds=[seed], given=values, contexts=[case.context])[0]
 
 
-def pairs(cases: Sequence[Case], denoise: Denoise) -> str:
+def pairs(cases: Sequence[Case], engine: Engine) -> str:
     """Return the gain on two corruptions, one after the other, of strength 0.3."""
 
     def both(case: Case, first: str, second: str) -> Tensor:
@@ -202,7 +211,7 @@ def pairs(cases: Sequence[Case], denoise: Denoise) -> str:
     for first in PAIRED:
         cells = []
         for second in PAIRED[:4]:
-            before, after = _mean_psnr(cases, lambda c, a=first, b=second: both(c, a, b), denoise)  # type: ignore[misc]
+            before, after = _mean_psnr(cases, lambda c, a=first, b=second: both(c, a, b), engine)  # type: ignore[misc]
             cells.append(f"{before:.1f} -> {after:.1f}")
         rows.append((first, *cells))
     return (
@@ -211,23 +220,23 @@ def pairs(cases: Sequence[Case], denoise: Denoise) -> str:
     )
 
 
-def _mean_psnr(cases: Sequence[Case], corrupted: Callable[[Case], Tensor], denoise: Denoise) -> tuple[float, float]:
+def _mean_psnr(cases: Sequence[Case], corrupted: Callable[[Case], Tensor], engine: Engine) -> tuple[float, float]:
     found = []
     for case in cases:
         noisy = corrupted(case)
-        errors = [float((x - case.image).square().mean()) for x in (noisy, denoise(noisy))]
+        errors = [float((x - case.image).square().mean()) for x in (noisy, engine.denoise(noisy, case.intensity))]
         found.append([-10 * np.log10(max(e, 1e-10)) for e in errors])
     before, after = np.mean(found, axis=0)
     return float(before), float(after)
 
 
-def spectra(denoise: Denoise, picture: Path) -> str:
+def spectra(engine: Engine, picture: Path) -> str:
     """Plot the spectrum of what is left of white noise in a flat image, and seek peaks of the network's own grid."""
     figure, rows = new_figure(3.0), []
     axes = figure.subplots(1, len(LEVELS))
     for place, level in zip(axes, LEVELS, strict=True):
         drawn = torch.randn(REALISATIONS, 1, SIDE, SIDE, generator=torch_generator(0, "spectra", str(level)))
-        left = denoise(0.5 + level * drawn) - 0.5
+        left = engine.denoiser.denoise(0.5 + level * drawn) - 0.5
         power = power_spectrum(left[:, 0]).numpy()
         shown = place.imshow(np.log10(np.fft.fftshift(power) + 1e-12), cmap="magma", extent=(-0.5, 0.5, -0.5, 0.5))
         place.set_title(f"noise {level:g}", fontsize=9)

@@ -57,7 +57,7 @@ class Setting:
 class Method:
     """A denoiser's declaration. ``build(**settings)`` makes it; ``source`` cites where it comes from.
 
-    ``mean_drifts`` where it may move a region's mean: on a CT that is undone (denoisers.mean).
+    ``mean_drifts`` where it may move a region's mean: on a CT that is undone (denoisers.local_mean).
     """
 
     name: str

@@ -131,18 +131,26 @@ class Engine:
         working = fill_invalid(intensity.to_working(real), valid)
         with torch.inference_mode():
             x = torch.from_numpy(working).unsqueeze(1)
-            y = self._denoise(x, self._level(x, valid, intensity))
-            if self.mean_drifts and intensity.kind == "ct":
-                from medfpl.denoisers.mean import restore_mean
-
-                y = restore_mean(x, y)
-            change = self.recipe.strength * (y - x).squeeze(1).numpy()
+            change = self.recipe.strength * (self.denoise(x, intensity, valid) - x).squeeze(1).numpy()
         if valid is not None:
             change = np.where(valid, change, 0)
         if not np.isfinite(change).all():
             raise MedfplError(f"{self.recipe.method} gave values that are not finite")
         # The change is mapped back, not the value: where the filter did nothing, nothing is rounded.
         return np.where(change == 0, real, real + change * np.float32(intensity.scale))
+
+    def denoise(self, x: "Tensor", intensity: Intensity, valid: npt.NDArray[np.bool_] | None = None) -> "Tensor":
+        """Return ``x`` (B, 1, H, W), working units of ``intensity``, denoised at full strength.
+
+        ``valid`` (B, H, W) is False at pixels whose noise says nothing.
+        """
+        level = self._level(x, valid, intensity)
+        y = self._denoise(x, level)
+        if self.mean_drifts and intensity.kind == "ct":
+            from medfpl.denoisers.local_mean import restore_mean
+
+            y = restore_mean(x, y, _estimate(x, valid) if level is None else level)
+        return y
 
     def _level(self, x: "Tensor", valid: npt.NDArray[np.bool_] | None, intensity: Intensity) -> "Tensor | float | None":
         if self.recipe.noise_level is not None:

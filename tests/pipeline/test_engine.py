@@ -177,3 +177,22 @@ def test_a_recipe_in_a_record_names_no_path() -> None:
     told = Recipe(model="/home/someone/runs/best", settings={"tile": 5}).arguments()
     assert told["model"] == "best"
     assert "someone" not in str(told)
+
+
+@pytest.mark.parametrize(("kind", "drifts", "kept"), [("ct", True, True), ("ct", False, False), ("mr", True, False)])
+def test_the_mean_that_a_network_moved_is_put_back_on_a_ct_alone(
+    kind: Any, drifts: bool, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drifting:
+        """Takes the noise away, and 20 HU (0.01) with it."""
+
+        def denoise(self, x: torch.Tensor, *, noise_level: Any = None) -> torch.Tensor:
+            return torch.full_like(x, 0.49)
+
+    method = replace(mean_module.METHOD, build=lambda **settings: Drifting(), mean_drifts=drifts)
+    monkeypatch.setattr(mean_module, "METHOD", method)
+    intensity = Intensity(kind, "HU" if kind == "ct" else "1", -1000.0, 1000.0)
+    noisy = np.random.default_rng(0).normal(0, 40, (1, 64, 64)).astype(np.float32)
+    working = torch.from_numpy(intensity.to_working(noisy))[:, None]
+    left = float(load(Recipe(method="mean", device="cpu")).denoise(working, intensity).mean() - working.mean())
+    assert left == pytest.approx(0 if kept else -0.01, abs=1e-3)

@@ -53,7 +53,7 @@ def _build(model: str | None, device: str) -> NetworkDenoiser:
 
 METHOD = Method(
     name="medfpl",
-    summary="Blind residual U-Net for all noises, CT, X-ray and MR",
+    summary="Blind residual network for all noises, CT, X-ray and MR",
     build=_build,
     mean_drifts=True,
     source="Dong & Basu 2023, arXiv 2310.20101",

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from medfpl.denoisers.mean import FLOOR, WIDTH, restore_mean
+from medfpl.denoisers.local_mean import FLOOR, WIDTH, restore_mean
 
 
 def pair(level: float, drift: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,6 +40,11 @@ def test_without_noise_a_drift_below_the_floor_is_undone() -> None:
     made = restore_mean(after + torch.tensor([0.3 * FLOOR, 7 * FLOOR], dtype=torch.float64).view(2, 1, 1, 1), after)
     assert torch.allclose(made[0], after[0] + 0.3 * FLOOR)
     assert torch.equal(made[1], after[1])
+
+
+def test_a_given_level_is_taken() -> None:
+    before, after = pair(0.02, 0.01)
+    assert torch.equal(restore_mean(before, after, 0.1), after)
 
 
 def test_items_do_not_feel_each_other() -> None:
