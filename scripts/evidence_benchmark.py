@@ -76,7 +76,7 @@ def section(title: str, name: str, data: Path | None, target: Path) -> str:
     """Run the benchmarks on ``data`` and return what the page says of them."""
     limit = ["--limit", "12"] if data else []
     true = bench(name, data, *([] if data else ["--tasks"]))
-    wrapped = bench(f"{name}-wrapped", data, "--psnr", "uint8-wrapped", "--compare-paper", *limit)
+    wrapped = bench(f"{name}-wrapped", data, "--psnr", "uint8-wrapped", "--compare", "paper", *limit)
     parts = [f"## {title}\n", notes(true), figures(true, target, name), tables(true, "")]
     if data:
         tasks = bench(f"{name}-tasks", data, "--task", FEW_TASKS, "--limit", FEW)

@@ -101,8 +101,9 @@ Features = Annotated[
 TuningName = Annotated[
     str, typer.Option("--tuning", metavar="KIND", help="tuned for each noise and kind, or none.", rich_help_panel=WHAT)
 ]
-ComparePaper = Annotated[
-    bool, typer.Option("--compare-paper", help="Set the paper's numbers beside ours.", rich_help_panel=WHAT)
+Compared = Annotated[
+    str | None,
+    typer.Option("--compare", metavar="WITH", help="paper: its numbers beside ours.", rich_help_panel=WHAT),
 ]
 ShardPart = Annotated[
     str | None,
@@ -142,7 +143,7 @@ def bench(
     task: TaskNames = None,
     features: Features = None,
     tuning: TuningName = "tuned",
-    compare_paper: ComparePaper = False,
+    compare: Compared = None,
     seed: options.Seed = 0,
     shard: ShardPart = None,
     executor: ExecutorName = "processes",
@@ -168,6 +169,8 @@ def bench(
 
     if split not in SPLITS:
         raise UsageError(f"--split {split} is unknown", f"choose from {', '.join(SPLITS)}")
+    if compare not in (None, "paper"):
+        raise UsageError(f"--compare {compare} is unknown", "paper is all there is to compare with")
     part = Shard.parse(shard) if shard else None
     settings = _settings(methods, model, noises, strengths, psnr, tasks, task, features, tuning, seed, device)
     from medfpl.bench.data import DataSettings
@@ -190,7 +193,7 @@ def bench(
                 workers=workers,
                 resume=resume,
                 overwrite=overwrite,
-                compare_paper=compare_paper,
+                compare_paper=compare == "paper",
                 planned=view.planned,
                 report=view.report,
             )

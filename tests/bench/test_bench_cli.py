@@ -96,6 +96,7 @@ def test_a_file_that_cannot_be_read_is_told(bench, tmp_path):
         (["--psnr", "wrong"], "--psnr wrong is unknown"),
         (["--tuning", "best"], "--tuning best is unknown"),
         (["--split", "half"], "--split half is unknown"),
+        (["--compare", "lancet"], "--compare lancet is unknown"),
         (["--strengths", "a,b"], "no numbers"),
         (["--strengths", "2"], "at most 1"),
         (["--task", "lesion"], "no task is called 'lesion'"),
