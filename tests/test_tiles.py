@@ -34,6 +34,18 @@ def test_tiled_equals_whole():
     assert (tiled - whole).abs().max() <= 1e-5 * whole.abs().max()
 
 
+def test_tiles_that_differ_fade_into_each_other_and_equal_ones_leave_no_trace():
+    x = torch.rand(1, 1, 90, 130, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    same = run_tiled(lambda part: part, x, halo=12, multiple=4, max_pixels=1, size=32, fade=8)
+    assert torch.allclose(same, x, atol=1e-12)
+    levels = iter(range(100))
+    steps = run_tiled(lambda part: part * 0 + next(levels), x, halo=12, multiple=4, max_pixels=1, size=32, fade=8)
+    across = steps[0, 0, 4]  # a row inside the first row of tiles: levels 0, 1, 2, ... from left to right
+    assert across[0] == 0
+    assert across[48] == 1
+    assert across.diff().max() <= 1 / 16 + 1e-12
+
+
 def test_a_small_image_is_one_pass():
     shapes = []
     run_tiled(lambda x: shapes.append(x.shape) or x, torch.zeros(1, 1, 20, 30), halo=5, max_pixels=600, size=8)

@@ -3,6 +3,7 @@
 Names and shapes of a prior's weights are those of the published grey network, so that its file loads.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,23 +15,30 @@ from torch import Tensor, nn
 _FACTORS = (1, 2, 4, 8)
 # Side of the window, in pixels, in which a blind network is told the mean and the noise.
 _WINDOW = 15
+LEVEL = 3  # channel of the first convolution that has the noise level of the whole image
+# Below any noise; a root has no slope at 0.
+TINY = 1e-8
+# Mean size of what a 3 x 3 mean leaves of white noise of standard deviation 1.
+WHITE = (8 / 9 * 2 / math.pi) ** 0.5
 
 
 @dataclass(frozen=True)
 class DRUNetConfig:
     """Shape of a DRUNet: channels at the first level and residual blocks a level. The defaults are the published.
 
-    A ``blind`` one is given the image alone, not the noise's level, and returns the noise in it.
+    A ``blind`` one is given the image alone, not the noise's level, and returns the noise in it. With ``context`` it
+    also sees the image as a whole: its noise level, what its rows and columns have in common, and their features.
     """
 
     width: int = 64
     blocks: int = 4
     blind: bool = False
+    context: bool = False
 
     @property
     def inputs(self) -> int:
         """Channels of the first convolution: the image and the noise's level, or if blind what is seen of both."""
-        return 3 if self.blind else 2
+        return 6 if self.context else 3 if self.blind else 2
 
     @property
     def channels(self) -> list[int]:
@@ -72,6 +80,25 @@ class ResidualBlock(nn.Module):
         return out
 
 
+class Context(nn.Module):
+    """x + conv(relu(conv(x, and its means over rows, columns and all))), 1x1, without bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.res = nn.Sequential(
+            nn.Conv2d(4 * channels, channels, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output, of the shape of ``x``."""
+        rows, columns = x.mean(-1, keepdim=True), x.mean(-2, keepdim=True)
+        whole = rows.mean(-2, keepdim=True)
+        out: Tensor = x + self.res(torch.cat([x, *(m.expand_as(x) for m in (rows, columns, whole))], 1))
+        return out
+
+
 class DRUNet(nn.Module):
     """Residual blocks at four scales; strided convolutions down, transposed up, skips that are added; no bias anywhere.
 
@@ -100,6 +127,7 @@ class DRUNet(nn.Module):
         self.m_body = nn.Sequential(*blocks(c[3]))
         self.m_up3, self.m_up2, self.m_up1 = up(2), up(1), up(0)
         self.m_tail = nn.Conv2d(c[0], 1, 3, padding=1, bias=False)
+        self.context = Context(c[3]) if config.context else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the denoised image, or if blind the noise, (B, 1, H, W)."""
@@ -107,11 +135,11 @@ class DRUNet(nn.Module):
         pad = (-width % self.config.multiple, -height % self.config.multiple)
         if any(pad):
             x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
-        top = self.m_head(torch.cat([x, local_statistics(x)], 1) if self.config.blind else x)
+        top = self.m_head(torch.cat([x, self._statistics(x)], 1) if self.config.blind else x)
         half = self.m_down1(top)
         quarter = self.m_down2(half)
         eighth = self.m_down3(quarter)
-        y = self.m_body(eighth)
+        y = self.m_body(self.context(eighth))
         y = self.m_up3(y + eighth)
         y = self.m_up2(y + quarter)
         y = self.m_up1(y + half)
@@ -119,6 +147,10 @@ class DRUNet(nn.Module):
         if self.config.blind:
             out = x - out
         return out[..., :height, :width]
+
+    def _statistics(self, x: Tensor) -> Tensor:
+        local = local_statistics(x)
+        return torch.cat([local, global_statistics(x, local)], 1) if self.config.context else local
 
 
 def local_statistics(x: Tensor) -> Tensor:
@@ -129,6 +161,18 @@ def local_statistics(x: Tensor) -> Tensor:
     """
     rest = x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
     return torch.cat([_local_mean(x), _local_mean(rest.abs())], 1)
+
+
+def global_statistics(x: Tensor, local: Tensor) -> Tensor:
+    """Return what (B, 1, H, W) has in common everywhere, along its columns and along its rows: (B, 3, H, W).
+
+    The first is the level of the noise, a mean of the second of the ``local`` statistics in which edges count little;
+    the others are the means over columns and over rows of what the local mean leaves of it. They scale with the image.
+    """
+    level = local[:, 1:].clamp_min(TINY).sqrt().mean((-2, -1), keepdim=True).square()
+    rest = x - local[:, :1]
+    parts = (level, rest.mean(-2, keepdim=True), rest.mean(-1, keepdim=True))
+    return torch.cat([part.expand_as(x) for part in parts], 1)
 
 
 def _local_mean(x: Tensor) -> Tensor:
@@ -152,4 +196,6 @@ def build_drunet(config: DRUNetConfig, generator: torch.Generator) -> DRUNet:
             fan = len(weight) if isinstance(module, nn.ConvTranspose2d) else weight[0].numel()
             gain = 2**0.5 if name.endswith("res.0") else 0.1 if name.endswith("res.2") else 1.0
             weight.copy_(torch.randn(weight.shape, generator=generator) * gain / fan**0.5)
+        if isinstance(net.context, Context):
+            net.context.res[2].weight.zero_()  # a network that begins from one without context is at first that one
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medfpl.nets.drunet import DRUNet
+    from medfpl.nets.experts import Experts
     from medfpl.nets.unet import UNet
 
-    Net = UNet | DRUNet
+    Net = UNet | DRUNet | Experts
 
 Role = Literal["denoiser", "restoration", "prior"]
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 # Only a U-Net of ours has guided maps, and a U-Net has no input for the noise level that a prior is told.
 ARCHITECTURES: dict[Role, tuple[str, ...]] = {
-    "denoiser": ("unet", "drunet"),
+    "denoiser": ("unet", "drunet", "experts"),
     "restoration": ("unet",),
     "prior": ("drunet",),
 }
@@ -254,7 +255,11 @@ def _model(card_path: Path, origin: Literal["shipped", "imported", "run"]) -> Mo
 def _described(role: Role, architecture: dict[str, Any]) -> "Callable[[], Net]":
     """Return what makes the network of a card, none of whose fields is trusted."""
     kind, fields = architecture.get("type"), {k: v for k, v in architecture.items() if k != "type"}
-    known: dict[Any, Callable[[dict[str, Any]], Callable[[], Net]]] = {"unet": _unet, "drunet": _drunet}
+    known: dict[Any, Callable[[dict[str, Any]], Callable[[], Net]]] = {
+        "unet": _unet,
+        "drunet": _drunet,
+        "experts": _experts,
+    }
     if kind not in known:
         raise _unknown_architecture()
     if kind not in ARCHITECTURES[role]:
@@ -293,6 +298,21 @@ def _drunet(fields: dict[str, Any]) -> "Callable[[], DRUNet]":
 
     config = DRUNetConfig(**fields)
     _within((config.width, 1, 1024), (config.blocks, 1, 64))
-    if not isinstance(config.blind, bool):
+    if not (isinstance(config.blind, bool) and isinstance(config.context, bool)) or config.context > config.blind:
         raise _unknown_architecture()
     return lambda: DRUNet(config)
+
+
+def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
+    from medfpl.nets.experts import Experts, ExpertsConfig
+
+    families = fields.get("families")
+    if not (isinstance(families, list) and families and all(isinstance(f, list) for f in families)):
+        raise _unknown_architecture()
+    if not all(isinstance(noise, str) for family in families for noise in family):
+        raise _unknown_architecture()
+    config = ExpertsConfig(**{**fields, "families": tuple(tuple(family) for family in families)})
+    _within((config.width, 1, 1024), (config.blocks, 1, 64), (config.router, 1, 1024), (len(families), 1, 64))
+    if config.context is not True:
+        raise _unknown_architecture()
+    return lambda: Experts(config)

@@ -71,3 +71,15 @@ def smooth_noise(white: Tensor, correlation: Tensor) -> Tensor:
         twice[-1] = 1
     power = (transfer**2 * twice).sum((-2, -1), keepdim=True) / (white.shape[-2] * white.shape[-1])
     return torch.fft.irfft2(torch.fft.rfft2(white) * (transfer / power.sqrt()), s=white.shape[-2:])
+
+
+def correlated(noise: Tensor, lengths: Sequence[float]) -> Tensor:
+    """Return white ``noise`` (B, 1, H, W) smoothed by a Gaussian of ``lengths`` px (sd), unit variance kept.
+
+    An item of length 0 stays as it is. The borders are periodic.
+    """
+    if not any(lengths):
+        return noise
+    scale = torch.tensor(lengths, dtype=noise.dtype, device=noise.device).view(-1, 1, 1, 1)
+    # a Gaussian of sd s makes the autocorrelation exp(-r^2/(4 s^2))
+    return torch.where(scale > 0, smooth_noise(noise, 2**0.5 * scale), noise)

@@ -32,6 +32,14 @@ SECOND_BY_KIND: dict[str, tuple[str, ...]] = {
 }
 
 
+# Parameters that a strength leaves fixed and real images do not: drawn between bounds, for a share of a case's items.
+# A network that met one period only would take away that one; noise is correlated once an image was interpolated.
+VARIED: dict[tuple[str, str], tuple[float, dict[str, tuple[float, float]]]] = {
+    ("structured", "pattern"): (1.0, {"period": (16.0, 256.0), "angle": (-90.0, 90.0)}),
+    ("gaussian", "default"): (0.3, {"correlation": (0.3, 1.2)}),
+}
+
+
 @dataclass(frozen=True)
 class Mixture:
     """How corruptions are drawn.
@@ -102,15 +110,15 @@ def plan_item(mixture: Mixture, seed: int, context: Context) -> Plan:
 
 
 def apply_plans(x: Tensor, plans: Sequence[Plan], seeds: Sequence[int], contexts: Sequence[Context]) -> Tensor:
-    """Return the corrupted batch: items that share a noise and mode are corrupted together, with the same result."""
+    """Return the corrupted batch; items alike in noise and given parameters are corrupted together, as one by one."""
     y = x.clone()
     for depth in range(max((len(p.steps) for p in plans), default=0)):
-        groups: dict[tuple[str, str], list[int]] = {}
+        groups: dict[tuple[Any, ...], list[int]] = {}
         for i, plan in enumerate(plans):
             if depth < len(plan.steps):
                 name, _, given = plan.steps[depth]
-                groups.setdefault((name, given.get("mode", "")), []).append(i)
-        for (name, _), members in groups.items():
+                groups.setdefault((name, *sorted(given.items())), []).append(i)
+        for (name, *_), members in groups.items():
             index = torch.tensor(members)
             given = plans[members[0]].steps[depth][2]
             y[index], _ = corrupt(
@@ -133,16 +141,24 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _mode(mixture: Mixture, case: str, context: Context, rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
-    """Return a case's noise and mode; two numbers are drawn whatever the case."""
+    """Return a case's noise, and the mode and varied parameters that it is given."""
     use_default, pick = rng.random() < mixture.default_mode, rng.random()
     name, _, mode = case.partition("/")
-    if mode:
-        return name, {"mode": mode}
     noise = NOISES.get(name)
     default = noise.mode_for(context.kind)
+    if mode:
+        return name, {"mode": mode, **_vary(name, mode, rng)}
     others = [m for m in noise.modes if m != default and (name, m) not in SLOW_MODES]
     if context.kind != "ct":
         others = [m for m in others if not m.startswith("ct")]
     if use_default or not others:
-        return name, {}
-    return name, {"mode": others[int(pick * len(others))]}
+        return name, _vary(name, default, rng)
+    chosen = others[int(pick * len(others))]
+    return name, {"mode": chosen, **_vary(name, chosen, rng)}
+
+
+def _vary(name: str, mode: str, rng: np.random.Generator) -> dict[str, Any]:
+    share, bounds = VARIED.get((name, mode), (0.0, {}))
+    if rng.random() >= share:
+        return {}
+    return {key: float(rng.uniform(*ends)) for key, ends in bounds.items()}

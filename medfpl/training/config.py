@@ -31,13 +31,16 @@ class _Part(BaseModel):
 
 
 class NetConfig(_Part):
-    """The U-Net (nets.unet.UNetConfig), or the DRUNet that is blind (nets.drunet.DRUNetConfig)."""
+    """The U-Net (nets.unet.UNetConfig), the DRUNet that is blind (nets.drunet), or experts and their router."""
 
-    type: Literal["unet", "drunet"] = Field(
-        default="drunet", description="residual blocks, no biases; the paper's: unet"
+    type: Literal["unet", "drunet", "experts"] = Field(
+        default="drunet", description="residual blocks, no biases; the paper's: unet; experts: see nets.experts"
     )
+    experts: list[str] = Field(default=[], description="of experts: models or runs, each one's noises its family")
+    router: int = Field(default=16, ge=4, le=256, description="of experts: the router's width")
     width: int = Field(default=16, ge=4, le=256, description="channels at the first level; the paper's: 64")
     blocks: int = Field(default=2, ge=1, le=16, description="of a drunet: residual blocks a level")
+    context: bool = Field(default=False, description="of a drunet: sees rows, columns and noise of the whole image")
     depth: int = Field(default=4, ge=1, le=6, description="of a unet: halvings of the image")
     unshuffle: Literal[1, 2, 4] = Field(
         default=2, description="of a unet: pixels squared folded into channels; the paper's: 1"
@@ -49,7 +52,7 @@ class NetConfig(_Part):
 
     def unet(self) -> dict[str, Any]:
         """Return what a UNetConfig takes."""
-        return self.model_dump(exclude={"type", "blocks"})
+        return self.model_dump(exclude={"type", "blocks", "context", "experts", "router"})
 
 
 class DataConfig(_Part):

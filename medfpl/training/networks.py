@@ -1,6 +1,8 @@
 """The networks of a training: the one that learns, and the loss on the one that is explained."""
 
+import copy
 import hashlib
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +10,10 @@ from torch import Tensor, nn
 from medfpl.errors import UsageError
 from medfpl.explain.guided import Rules, frozen, rules_for
 from medfpl.explain.loss import FeaturePreservingLoss, quiet_level
-from medfpl.nets.drunet import DRUNet, DRUNetConfig, build_drunet
+from medfpl.nets.drunet import LEVEL, WHITE, DRUNet, DRUNetConfig, build_drunet
+from medfpl.nets.experts import Experts, ExpertsConfig, build_experts
 from medfpl.nets.unet import UNet, UNetConfig, build_unet
+from medfpl.noises import NOISES
 from medfpl.seeds import torch_generator
 from medfpl.training.config import FplConfig, TrainConfig
 from medfpl.training.planting import FEATURES
@@ -17,14 +21,17 @@ from medfpl.training.planting import FEATURES
 RARE = -3.0  # first logit of a feature: few pixels have one
 
 
-def build_network(config: TrainConfig, begin: nn.Module | None = None) -> UNet | DRUNet:
+def build_network(config: TrainConfig, begin: nn.Module | None = None) -> UNet | DRUNet | Experts:
     """Return the network of a stage with weights drawn from the seed, or with those of ``begin``.
 
-    A blind DRUNet also begins from a prior's: from what that does where it is told that there is no noise.
+    A blind DRUNet also begins from a prior's: with context from what that does where it is told the noise level that
+    the image shows, and without from what it does where it is told that there is no noise.
 
     Raises:
         UsageError: if ``begin`` is of another shape.
     """
+    if isinstance(begin, Experts):
+        return copy.deepcopy(begin)
     net = _new(config)
     if begin is not None:
         try:
@@ -32,6 +39,29 @@ def build_network(config: TrainConfig, begin: nn.Module | None = None) -> UNet |
         except RuntimeError:
             raise UsageError("the network to begin from has another shape", "see net.* and 'init'") from None
     return net
+
+
+def join_experts(config: TrainConfig, experts: Mapping[str, tuple[nn.Module, Sequence[str]]]) -> Experts:
+    """Return the named networks, each with the noises it knows, behind a router that knows nothing yet.
+
+    Raises:
+        UsageError: if one has another shape than the first or does not see the whole image, or if no expert knows a
+            noise that is trained.
+    """
+    nets = [net for net, _ in experts.values()]
+    for name, net in zip(experts, nets, strict=True):
+        if not isinstance(net, DRUNet) or net.config != nets[0].config or not net.config.context:
+            raise UsageError(f"net.experts: {name} is no drunet with context of the others' shape", "see net.context")
+    shape = nets[0].config
+    assert isinstance(shape, DRUNetConfig)
+    families = tuple(tuple(noises) for _, noises in experts.values())
+    whole = ExpertsConfig(families, shape.width, shape.blocks, shape.context, config.net.router)
+    for noise in [NOISES.resolve(n) for n in config.data.noises] or NOISES.names():
+        try:
+            whole.family(noise)
+        except ValueError as error:
+            raise UsageError(f"net.experts: {error}", "name the noises to train with --noises") from None
+    return build_experts(whole, [net for net in nets if isinstance(net, DRUNet)], torch_generator(config.seed, "init"))
 
 
 def explained_loss(config: FplConfig, explained: nn.Module, clean: Tensor) -> FeaturePreservingLoss:
@@ -63,11 +93,19 @@ def fingerprint(net: nn.Module) -> str:
 
 
 def _beginning(net: nn.Module, begin: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of ``begin`` for ``net``: what a blind DRUNet sees beyond it, it begins by not looking at."""
     state = begin.state_dict()
-    if isinstance(net, DRUNet) and isinstance(begin, DRUNet) and net.config.blind and not begin.config.blind:
-        of_image = state["m_head.weight"][:, :1]
-        unknown = of_image.new_zeros(len(of_image), net.config.inputs - 1, 3, 3)
-        state["m_head.weight"] = torch.cat([of_image, unknown], 1)
+    if not (isinstance(net, DRUNet) and isinstance(begin, DRUNet) and net.config.blind):
+        return state
+    head, own = state["m_head.weight"], net.config
+    of_level = None if begin.config.blind else head[:, 1:]
+    known = head if begin.config.blind else head[:, :1]
+    unknown = known.new_zeros(len(known), own.inputs - known.shape[1], 3, 3)
+    state["m_head.weight"] = torch.cat([known, unknown], 1)
+    if own.context and not begin.config.context:
+        if of_level is not None:  # the level that a prior is told is the one that the whole image shows
+            state["m_head.weight"][:, LEVEL : LEVEL + 1] = of_level / WHITE
+        state |= {k: v for k, v in net.state_dict().items() if k.startswith("context.")}
     return state
 
 
@@ -76,7 +114,7 @@ def _new(config: TrainConfig) -> UNet | DRUNet:
     if config.stage == "prior":
         return build_drunet(DRUNetConfig(config.prior.width, config.prior.blocks), generator)
     if config.net.type == "drunet":
-        return build_drunet(DRUNetConfig(config.net.width, config.net.blocks, blind=True), generator)
+        return build_drunet(DRUNetConfig(config.net.width, config.net.blocks, True, config.net.context), generator)
     outputs = 1 + len(FEATURES) if config.features else 1
     net = build_unet(UNetConfig(**config.net.unet(), outputs=outputs), generator)
     if config.features:

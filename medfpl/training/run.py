@@ -17,10 +17,12 @@ from medfpl.training.engines import Engine, build_fabric, choose_engine, end_chi
 from medfpl.training.log import RunLog
 from medfpl.training.loop import Report
 from medfpl.training.loop import train as train_one
+from medfpl.training.networks import join_experts
 from medfpl.training.toml import to_toml
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch import nn
 
 
 def only_warn(event: Mapping[str, Any]) -> None:
@@ -167,9 +169,13 @@ def _train_stage(
         model = _explained_model(config.fpl.network, folder)
         explained = load_net(model)
         facts["explained_network"] = {"name": model.card.name, "sha256": model.card.sha256}
-    begin = None
+    begin: nn.Module | None = None
     first = _first_model(config)
-    if first is not None:
+    if config.net.type == "experts":
+        models = {name: find_model(name) for name in config.net.experts}
+        begin = join_experts(config, {name: (load_net(m), m.card.noises) for name, m in models.items()})
+        facts["experts"] = [{"name": m.card.name, "sha256": m.card.sha256} for m in models.values()]
+    elif first is not None:
         begin = load_net(first)
         facts["began_from"] = {"name": first.card.name, "sha256": first.card.sha256}
     log = RunLog(folder, stage)
@@ -197,6 +203,10 @@ def _train_stage(
 def _first_model(config: TrainConfig) -> Model | None:
     """Return the denoiser to begin from; a DRUNet may begin from a prior, and by itself does from the default one."""
     residual = config.net.type == "drunet"
+    if config.net.type == "experts":
+        if not config.net.experts:
+            raise UsageError("net.experts names no expert", "give the runs or models to choose from")
+        return None
     if config.init == "none" or (config.init == "auto" and not residual):
         return None
     if config.init == "auto":

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from medfpl.explain.loss import FeaturePreservingLoss
+from medfpl.nets.experts import Experts
 from medfpl.training.config import TrainConfig
 from medfpl.training.data import Batch
 from medfpl.training.losses import finding_loss, residual_loss
@@ -32,6 +34,7 @@ class Step:
         self._fabric, self._net, self._optimizer, self._config = fabric, net, optimizer, config
         self._feature = feature
         self._weight = config.fpl.weight if feature is not None else config.features
+        self._families = network.config if isinstance(network, Experts) else None
         now, mean = network.state_dict(), ema.state_dict()
         floats = [k for k, v in now.items() if v.is_floating_point()]
         self._now, self._mean = [now[k] for k in floats], [mean[k] for k in floats]
@@ -77,6 +80,9 @@ class Step:
                 return restored, residual, None
             return restored, residual, finding_loss(out[:, 1:], self._fabric.to_device(batch.features))
         noisy = self._fabric.to_device(batch.noisy).contiguous(memory_format=torch.channels_last)
+        if self._families is not None:
+            families = torch.tensor([self._families.family(label) for label in batch.labels], device=noisy.device)
+            return noisy, F.cross_entropy(self._net(noisy).float(), families), None
         denoised = noisy - self._net(noisy)
         residual = residual_loss(denoised, clean, self._config.loss)
         if self._feature is None:

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from medfpl.nets.drunet import DRUNet, DRUNetConfig, build_drunet, local_statistics
+from medfpl.nets.drunet import WHITE, DRUNet, DRUNetConfig, build_drunet, global_statistics, local_statistics
 
 SMALL = DRUNetConfig(width=4, blocks=1)
 BLIND = DRUNetConfig(width=4, blocks=1, blind=True)
+SEEING = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
 
 
 def small(seed: int = 0, config: DRUNetConfig = SMALL) -> DRUNet:
@@ -115,8 +116,9 @@ def test_no_pixel_reaches_further_in_a_blind_one_either():
     assert reach / 3 < (x.grad[0, 0].nonzero() - centre).abs().max() <= reach
 
 
-def test_a_blind_one_of_a_scaled_image_gives_the_scaled_noise():
-    net, x = small(config=BLIND).double(), rand(1, 1, 16, 24, dtype=torch.float64)
+@pytest.mark.parametrize("config", [BLIND, SEEING])
+def test_a_blind_one_of_a_scaled_image_gives_the_scaled_noise(config):
+    net, x = small(config=config).double(), rand(1, 1, 16, 24, dtype=torch.float64)
     assert torch.allclose(net(7 * x), 7 * net(x))
 
 
@@ -128,3 +130,37 @@ def test_a_blind_one_is_told_the_local_mean_and_noise():
     rest = x - torch.nn.functional.conv2d(x, torch.full((1, 1, 3, 3), 1 / 9), padding=1)
     assert noise[20, 25] == pytest.approx(float(rest[0, 0, 13:28, 18:33].abs().mean()), rel=1e-4)
     assert float(local_statistics(torch.full((1, 1, 9, 9), 2.0))[0, 1].abs().max()) < 1e-6
+
+
+def test_context_is_the_level_of_the_noise_and_what_columns_and_rows_share():
+    noise = 0.2 * torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0))
+    level, columns, rows = global_statistics(noise, local_statistics(noise))[0]
+    assert float(level[0, 0]) == pytest.approx(0.2 * WHITE, rel=0.02)
+    assert (level == level[0, 0]).all()
+    assert float(columns.abs().max()) < 0.06
+    stripes = torch.zeros(1, 1, 64, 96)
+    stripes[..., 40] = 1.0
+    level, columns, rows = global_statistics(stripes, local_statistics(stripes))[0]
+    assert float(columns[5, 40]) == pytest.approx(1 - 1 / 15, rel=1e-4)
+    assert float(rows[:, 60].abs().max()) < 0.01
+    step = torch.zeros(1, 1, 256, 256)
+    step[..., 128:] = 1.0
+    assert float(global_statistics(step, local_statistics(step))[0, 0, 0, 0]) < 0.01, "an edge is no noise"
+
+
+def test_context_begins_as_nothing_and_then_joins_what_is_far_apart():
+    net, x = small(config=SEEING), rand(1, 1, 48, 160)
+    far = x.clone()
+    far[..., :8, 150:] += 0.5  # beyond the local part's reach of the other end
+
+    def at_the_other_end() -> float:
+        with torch.no_grad():
+            return float(
+                (net.context(far[:, :1].expand(-1, 32, -1, -1)) - net.context(x.expand(-1, 32, -1, -1)))[..., 0]
+                .abs()
+                .max()
+            )
+
+    assert at_the_other_end() == 0
+    torch.nn.init.normal_(net.context.res[2].weight, generator=torch.Generator().manual_seed(0))
+    assert at_the_other_end() > 0

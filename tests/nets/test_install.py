@@ -212,7 +212,7 @@ def test_the_published_prior_is_imported_bit_for_bit(pth, zipped):
     made = import_model(pth(state, _use_new_zipfile_serialization=zipped))
     card = find_model("drunet_gray", "prior").card
     assert card == made.card
-    assert card.architecture == {"type": "drunet", "width": 64, "blocks": 4, "blind": False}
+    assert card.architecture == {"type": "drunet", "width": 64, "blocks": 4, "blind": False, "context": False}
     assert (card.role, card.parameters, card.default) == ("prior", 32_638_656, False)
     assert "MIT" in card.licence
     assert "natural images" in " ".join(card.limits)

@@ -41,7 +41,7 @@ def test_half_precision_weights_load_as_float32(tmp_path, run):
 def test_a_prior_comes_back_as_a_drunet(tmp_path):
     net = build_drunet(DRUNetConfig(4, 1), torch.Generator().manual_seed(0))
     model = save_net(net, tmp_path / "prior", {"name": "p", "role": "prior", "summary": ""})
-    assert model.card.architecture == {"type": "drunet", "width": 4, "blocks": 1, "blind": False}
+    assert model.card.architecture == {"type": "drunet", "width": 4, "blocks": 1, "blind": False, "context": False}
     loaded = load_net(find_model(tmp_path / "prior", "prior"))
     x = torch.rand(1, 2, 20, 17)
     assert torch.equal(loaded(x), net(x))
@@ -78,6 +78,13 @@ def test_changed_weights_are_refused(run):
         ({"architecture": {"type": "drunet", "width": 4, "blocks": 1}}, "a denoiser is blind"),
         ({"architecture": {"type": "drunet", "width": 4, "blocks": 1, "blind": "yes"}}, "does not know"),
         ({"architecture": {"type": "drunet", "width": 4, "blocks": 1, "blind": True}}, "do not fit"),
+        ({"architecture": {"type": "drunet", "width": 4, "blocks": 1, "blind": False, "context": True}}, "is blind"),
+        ({"architecture": {"type": "drunet", "width": 4, "blocks": 1, "blind": True, "context": 1}}, "does not know"),
+        ({"architecture": {"type": "experts"}}, "does not know"),
+        ({"architecture": {"type": "experts", "families": [["gaussian"], [3]]}}, "does not know"),
+        ({"architecture": {"type": "experts", "families": [["gaussian"]], "context": False}}, "does not know"),
+        ({"architecture": {"type": "experts", "families": [["gaussian"]], "width": 1 << 20}}, "does not know"),
+        ({"architecture": {"type": "experts", "families": [["gaussian"]]}}, "do not fit"),
         ({"file": "../weights.safetensors"}, "outside"),
         ({"surprise": 1}, "not a model card"),
     ],

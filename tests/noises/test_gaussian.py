@@ -28,6 +28,16 @@ def test_neighbours_are_uncorrelated_and_the_spectrum_is_flat() -> None:
         assert abs(float(ring.mean()) - 0.01) < 5 * 0.01 / np.sqrt(ring.numel() / 2)
 
 
+def test_a_correlated_one_has_the_same_variance_and_the_autocorrelation_of_its_filter() -> None:
+    side, length = 512, 1.2
+    error = noisy("gaussian", flat(0.5, side), sigma=0.1, correlation=length).double()[0, 0] - 0.5
+    variance = float(error.square().mean())
+    assert variance == pytest.approx(0.01, rel=0.05)
+    for lag in (1, 2, 3):
+        found = float((error * error.roll(lag, 1)).mean()) / variance
+        assert found == pytest.approx(np.exp(-(lag**2) / (4 * length**2)), abs=0.03)
+
+
 @pytest.mark.parametrize(
     ("name", "given", "scaled"),
     [

@@ -94,6 +94,16 @@ def test_the_same_seed_is_the_same_plan_and_noise() -> None:
         torch.testing.assert_close(alone[0], y[i], rtol=0, atol=1e-5)
 
 
+def test_what_a_strength_leaves_fixed_is_varied() -> None:
+    drawn = plans(Mixture(names=("structured",), clean=0, pair=0), "xray", 1500)
+    patterns = [given for p in drawn for _, _, given in p.steps if given.get("mode", "pattern") == "pattern"]
+    assert all(16 <= g["period"] <= 256 and -90 <= g["angle"] <= 90 for g in patterns)
+    assert len({g["period"] for g in patterns}) == len(patterns) > 1000
+    given = [p.steps[0][2] for p in plans(Mixture(names=("gaussian",), clean=0, pair=0), "mr")]
+    check_share(sum("correlation" in g for g in given), 4000, 0.3)
+    assert all(0.3 <= g["correlation"] <= 1.2 for g in given if g)
+
+
 def test_no_weights_draw_the_same_as_none() -> None:
     """The stream of a seed does not depend on features that are not used: earlier runs can be made again."""
     for seed in range(300):

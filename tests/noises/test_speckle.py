@@ -7,7 +7,7 @@ import torch
 from noise_checks import check_distribution, check_moments, flat, noisy, phantom, samples
 from scipy import stats
 
-from medfpl.noises.kinds.speckle import correlated
+from medfpl.noises.fourier import correlated
 
 
 @pytest.mark.parametrize("mode", ["gaussian", "gamma"])

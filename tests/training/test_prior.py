@@ -124,7 +124,7 @@ def test_a_run_from_the_command_line_is_a_model_for_dpir(tiny_store, tmp_path, m
     assert "prior: PSNR" in capsys.readouterr().err
     card = find_model(place, "prior").card
     assert (card.name, card.role, card.noises) == ("run-prior", "prior", ["gaussian"])
-    assert card.architecture == {"type": "drunet", "width": 4, "blocks": 1, "blind": False}
+    assert card.architecture == {"type": "drunet", "width": 4, "blocks": 1, "blind": False, "context": False}
     assert "up to 0.25 of the range" in card.summary
     assert "Knows gaussian alone." in card.limits
     assert set(card.metrics["ct"]) == {*NAMES, "mean"}

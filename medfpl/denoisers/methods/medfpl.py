@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medfpl.denoisers.base import Method, Setting
+from medfpl.nets.experts import Experts
 from medfpl.nets.weights import Model, find_model, load_net
 from medfpl.tiles import run_tiled
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 LOW, HIGH = -1.0, 3.0
 WHOLE_PIXELS = 1536 * 1536
 TILE = 1024
+FADE = 64  # pixels to either side of a seam, where a network sees its tile as a whole
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,20 @@ class NetworkDenoiser:
         """Return ``x`` less the predicted noise, (B, 1, H, W) in working units; the network is blind to noise_level."""
         with torch.inference_mode():
             seen = x.to(self.device, torch.float32).clamp(LOW, HIGH).contiguous(memory_format=torch.channels_last)
-            config = self.net.config
-            noise = run_tiled(
-                self.net,
-                seen,
-                halo=config.reach,
-                multiple=config.multiple,
-                max_pixels=self.whole_pixels,
-                size=self.tile,
-            )
+            noise = self.net.blend(seen, self._run) if isinstance(self.net, Experts) else self._run(self.net, seen)
             return x - noise.to(x.device, x.dtype)
+
+    def _run(self, net: nn.Module, seen: Tensor) -> Tensor:
+        config = self.net.config
+        return run_tiled(
+            net,
+            seen,
+            halo=config.reach,
+            multiple=config.multiple,
+            max_pixels=self.whole_pixels,
+            size=self.tile,
+            fade=min(FADE, self.tile // 2) if getattr(config, "context", False) else 0,
+        )
 
 
 def _build(model: str | None, device: str) -> NetworkDenoiser:

@@ -1,35 +1,17 @@
 """Speckle: noise that multiplies the signal, as in ultrasound and optical coherence tomography."""
 
 from collections.abc import Sequence
-from math import pi
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from medfpl.noises.base import Context, Noise, Parameter, Values, by_mode, column, fields
 from medfpl.noises.draws import gamma
+from medfpl.noises.fourier import correlated
 
 
 def _at_strength(s: float, mode: str, context: Context) -> Values:
     return {"sigma": 0.2 * s, **({} if mode == "gamma" else {"correlation": 0.0})}
-
-
-def correlated(noise: Tensor, lengths: Sequence[float]) -> Tensor:
-    """Return white ``noise`` (B, 1, H, W) smoothed by a Gaussian of ``lengths`` px (sd), unit variance kept.
-
-    An item of length 0 stays as it is. The borders are periodic.
-    """
-    if not any(lengths):
-        return noise
-    h, w = noise.shape[-2:]
-    like: dict[str, Any] = {"dtype": noise.dtype, "device": noise.device}
-    squared = torch.fft.fftfreq(h, **like)[:, None].square() + torch.fft.fftfreq(w, **like).square()
-    scale = torch.tensor(lengths, **like).view(-1, 1, 1, 1)
-    response = torch.exp(-2 * (pi * scale).square() * squared)
-    response = response / response.square().mean((-2, -1), keepdim=True).sqrt()
-    smooth = torch.fft.irfft2(torch.fft.rfft2(noise) * response[..., : w // 2 + 1], s=(h, w))
-    return torch.where(scale > 0, smooth, noise)
 
 
 def _field(x: Tensor, values: Sequence[Values], generators: Sequence[Generator]) -> Tensor:

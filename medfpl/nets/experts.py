@@ -1,0 +1,154 @@
+"""Experts: a denoiser for each family of noise, and a router that tells which family an image suffers from.
+
+The best estimate of an image whose noise is one of several kinds is the mean of the kinds' own best estimates,
+weighted by how probable each kind is, given the image. Jacobs et al. 1991, Neural Computation 3:79.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medfpl.nets.drunet import DRUNet, DRUNetConfig, global_statistics, local_statistics
+
+# Channels of the router's stages, each of half the side of the one before, in widths; it looks at the noise's texture
+# after the third and at the whole image after the last.
+_STAGES, _TEXTURE = (1, 2, 3, 4, 4, 4), 3
+_HIDDEN = 64
+# An expert that is less probable than this is not asked.
+LEAST = 0.1
+
+
+@dataclass(frozen=True)
+class ExpertsConfig:
+    """The noises of each expert's family (the first also has clean images), the experts' and the router's widths."""
+
+    families: tuple[tuple[str, ...], ...]
+    width: int = 16
+    blocks: int = 2
+    context: bool = True
+    router: int = 16
+
+    @property
+    def expert(self) -> DRUNetConfig:
+        """Shape of each expert."""
+        return DRUNetConfig(self.width, self.blocks, blind=True, context=self.context)
+
+    @property
+    def multiple(self) -> int:
+        """Image sides are padded to a multiple of this inside the experts."""
+        return self.expert.multiple
+
+    @property
+    def reach(self) -> int:
+        """The halo that a tile needs."""
+        return self.expert.reach
+
+    @property
+    def noises(self) -> list[str]:
+        """All noises of all families, in order."""
+        return [name for family in self.families for name in family]
+
+    def family(self, noise: str) -> int:
+        """Return the index of the first family with ``noise``; of ``clean`` it is 0. ValueError if there is none."""
+        if noise == "clean":
+            return 0
+        for index, family in enumerate(self.families):
+            if noise in family:
+                return index
+        raise ValueError(f"no expert knows {noise}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {**asdict(self), "families": [list(family) for family in self.families]}
+
+
+class Router(nn.Module):
+    """Strided convolutions and what they find on average, at most and how differently, to a logit for each family.
+
+    What it looks at does not depend on the image's scale: intensities over their mean, what is rough over its level.
+    """
+
+    def __init__(self, width: int, families: int) -> None:
+        super().__init__()
+        channels = [7, *(factor * width for factor in _STAGES)]
+        pairs = list(pairwise(channels))
+        self.stages = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
+        self.head = nn.Sequential(
+            nn.Linear(3 * (channels[_TEXTURE] + channels[-1]), _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, families)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (B, K) of (B, 1, H, W)."""
+        local = local_statistics(x)
+        level, columns, rows = global_statistics(x, local).split(1, 1)
+        mean = x.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-4)
+        rough = level.clamp_min(1e-3 * mean)
+        fine = (x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)) / rough
+        seen = [x / mean, local[:, :1] / mean, local[:, 1:] / rough, columns / rough, rows / rough, fine]
+        y = torch.cat([*(part.clamp(-10, 10) for part in seen), (rough / mean).log()], 1)
+        found = []
+        for index, stage in enumerate(self.stages, start=1):
+            y = F.relu(stage(y))
+            if index in (_TEXTURE, len(self.stages)):
+                average = y.mean((-2, -1))
+                spread = (y - average[..., None, None]).square().mean((-2, -1)).add(1e-6).sqrt()
+                found += [average, spread, y.amax((-2, -1))]
+        logits: Tensor = self.head(torch.cat(found, 1))
+        return logits
+
+
+class Experts(nn.Module):
+    """``forward`` takes an image (B, 1, H, W) and returns the noise in it; in training it returns the router's logits.
+
+    Experts are networks of their own, trained before; only the router is trained here.
+    """
+
+    def __init__(self, config: ExpertsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.router = Router(config.router, len(config.families))
+        self.experts = nn.ModuleList(DRUNet(config.expert) for _ in config.families)
+        self.experts.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the noise (B, 1, H, W), or in training the logits (B, K)."""
+        return self.router(x) if self.training else self.blend(x, lambda expert, part: expert(part))
+
+    def shares(self, x: Tensor) -> Tensor:
+        """Return how probable each family is, (B, K): improbable ones 0, the others adding up to 1."""
+        probable = self.router(x).softmax(1)
+        kept = probable * (probable >= LEAST)
+        return kept / kept.sum(1, keepdim=True)
+
+    def blend(self, x: Tensor, run: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
+        """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``."""
+        shares = self.shares(x)
+        noise = torch.zeros_like(x)
+        for share, expert in zip(shares.unbind(1), self.experts, strict=True):
+            if torch.jit.is_tracing():  # which experts are asked is no part of a traced graph: all are
+                noise = noise + share.view(-1, 1, 1, 1) * run(expert, x)
+                continue
+            at = share.nonzero()[:, 0]
+            if len(at):
+                noise[at] += share[at].view(-1, 1, 1, 1) * run(expert, x[at])
+        return noise
+
+
+def build_experts(config: ExpertsConfig, experts: list[DRUNet], generator: torch.Generator) -> Experts:
+    """Return copies of ``experts`` behind a router whose weights are drawn from ``generator`` with He's variance."""
+    net = Experts(config)
+    for own, given in zip(net.experts, experts, strict=True):
+        own.load_state_dict(given.state_dict())
+    with torch.no_grad():
+        for module in net.router.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                weight, bias = module.weight, module.bias
+                weight.copy_(torch.randn(weight.shape, generator=generator) * (2 / weight[0].numel()) ** 0.5)
+                assert bias is not None
+                bias.zero_()
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,92 @@
+"""Experts: what is asked of whom, that the result is their weighted mean, and that only the router learns."""
+
+import pytest
+import torch
+
+from medfpl.denoisers import METHODS
+from medfpl.nets.drunet import DRUNetConfig, build_drunet
+from medfpl.nets.experts import LEAST, Experts, ExpertsConfig, build_experts
+from medfpl.nets.weights import find_model, load_net, save_net
+
+FAMILIES = (("gaussian", "poisson"), ("rician", "gaussian"), ("motion",))
+CONFIG = ExpertsConfig(FAMILIES, width=4, blocks=1, router=4)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def net() -> Experts:
+    return build_experts(CONFIG, [build_drunet(CONFIG.expert, seeded(k)) for k in range(3)], seeded(9)).eval()
+
+
+def decided(net: Experts, *logits: float) -> Experts:
+    """Return ``net`` with a router that always gives these logits."""
+    torch.nn.init.zeros_(net.router.head[2].weight)
+    net.router.head[2].bias.data = torch.tensor(logits)
+    return net
+
+
+def test_a_noise_belongs_to_the_first_family_that_has_it():
+    assert [CONFIG.family(n) for n in ("clean", "gaussian", "poisson", "rician", "motion")] == [0, 0, 0, 1, 2]
+    with pytest.raises(ValueError, match="no expert knows rayleigh"):
+        CONFIG.family("rayleigh")
+
+
+def test_the_improbable_are_not_asked_and_the_others_are_weighted(net):
+    x = torch.rand(2, 1, 24, 32, generator=seeded(1))
+    asked = []
+    decided(net, 0.0, 1.0, -3.0)
+    probable = torch.tensor([0.0, 1.0, -3.0]).softmax(0)
+    assert probable[2] < LEAST < probable[0]
+    noise = net.blend(x, lambda expert, part: asked.append(expert) or expert(part))
+    assert asked == [net.experts[0], net.experts[1]]
+    share = probable[1] / (probable[0] + probable[1])
+    wanted = (1 - share) * net.experts[0](x) + share * net.experts[1](x)
+    assert torch.allclose(noise, wanted, atol=1e-6)
+    assert torch.allclose(net(x), wanted, atol=1e-6)
+
+
+def test_each_item_of_a_batch_goes_its_own_way(net):
+    x = torch.stack([torch.rand(1, 40, 40, generator=seeded(1)), torch.eye(40)[None], torch.ones(1, 40, 40)])
+    net.router.head[2].weight.data *= 50  # decided, and differently for each
+    assert len({int(k) for k in net.shares(x).argmax(1)}) > 1
+    assert torch.allclose(net.shares(x).sum(1), torch.ones(3))
+    one_by_one = torch.cat([net(item[None]) for item in x])
+    assert torch.allclose(net(x), one_by_one, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_the_router_does_not_see_the_images_scale(net, factor):
+    x = torch.rand(1, 1, 48, 40, generator=seeded(2))
+    assert torch.allclose(net.router(factor * x), net.router(x), atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50)])
+def test_any_size_is_routed(net, shape):
+    assert torch.isfinite(net(torch.zeros(1, 1, *shape))).all()
+
+
+def test_only_the_router_learns(net):
+    x = torch.rand(2, 1, 32, 32, generator=seeded(3))
+    logits = net.train()(x)
+    assert logits.shape == (2, 3)
+    logits.sum().backward()
+    assert all((p.grad is not None) == name.startswith("router.") for name, p in net.named_parameters())
+
+
+def test_it_is_saved_with_its_families_and_denoises(net, tmp_path):
+    save_net(net, tmp_path / "run", {"name": "three", "role": "denoiser", "summary": ""})
+    loaded = load_net(find_model(tmp_path / "run"))
+    assert isinstance(loaded, Experts)
+    assert loaded.config == CONFIG
+    x = torch.rand(2, 1, 30, 21, generator=seeded(4))
+    assert torch.equal(loaded(x), net(x))
+    made = METHODS.get("medfpl").make(model=str(tmp_path / "run"))
+    assert torch.allclose(made.denoise(x), x - net(x), atol=1e-6)
+
+
+def test_an_expert_of_another_shape_is_no_expert_of_these():
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        build_experts(CONFIG, [build_drunet(DRUNetConfig(8, 1, True, True), seeded(0))] * 3, seeded(0))
