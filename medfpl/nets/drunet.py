@@ -197,5 +197,7 @@ def build_drunet(config: DRUNetConfig, generator: torch.Generator) -> DRUNet:
             gain = 2**0.5 if name.endswith("res.0") else 0.1 if name.endswith("res.2") else 1.0
             weight.copy_(torch.randn(weight.shape, generator=generator) * gain / fan**0.5)
         if isinstance(net.context, Context):
-            net.context.res[2].weight.zero_()  # a network that begins from one without context is at first that one
+            last = net.context.res[2]
+            assert isinstance(last, nn.Conv2d)
+            last.weight.zero_()  # a network that begins from one without context is at first that one
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

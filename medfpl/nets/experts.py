@@ -4,8 +4,8 @@ The best estimate of an image whose noise is one of several kinds is the mean of
 weighted by how probable each kind is, given the image. Jacobs et al. 1991, Neural Computation 3:79.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medfpl.nets.drunet import DRUNet, DRUNetConfig, global_statistics, local_statistics
+from medfpl.nets.shading import Shading, ShadingConfig
 
 # Channels of the router's stages, each of half the side of the one before, in widths; it looks at the noise's texture
 # after the third and at the whole image after the last.
@@ -23,35 +24,26 @@ _HIDDEN = 64
 LEAST = 0.1
 
 
+Expert = DRUNet | Shading
+
+
 @dataclass(frozen=True)
 class ExpertsConfig:
-    """The noises of each expert's family (the first also has clean images), the experts' and the router's widths."""
+    """The shape of each expert, the noises of its family (the first also has clean images), the router's width."""
 
+    experts: tuple[DRUNetConfig | ShadingConfig, ...]
     families: tuple[tuple[str, ...], ...]
-    width: int = 16
-    blocks: int = 2
-    context: bool = True
     router: int = 16
-
-    @property
-    def expert(self) -> DRUNetConfig:
-        """Shape of each expert."""
-        return DRUNetConfig(self.width, self.blocks, blind=True, context=self.context)
 
     @property
     def multiple(self) -> int:
         """Image sides are padded to a multiple of this inside the experts."""
-        return self.expert.multiple
-
-    @property
-    def reach(self) -> int:
-        """The halo that a tile needs."""
-        return self.expert.reach
+        return max(expert.multiple for expert in self.experts)
 
     @property
     def noises(self) -> list[str]:
-        """All noises of all families, in order."""
-        return [name for family in self.families for name in family]
+        """All noises of all families, each once, in order."""
+        return list(dict.fromkeys(name for family in self.families for name in family))
 
     def family(self, noise: str) -> int:
         """Return the index of the first family with ``noise``; of ``clean`` it is 0. ValueError if there is none."""
@@ -64,7 +56,14 @@ class ExpertsConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
-        return {**asdict(self), "families": [list(family) for family in self.families]}
+        return {
+            "experts": [{"type": _TYPES[type(expert)], **expert.to_json()} for expert in self.experts],
+            "families": [list(family) for family in self.families],
+            "router": self.router,
+        }
+
+
+_TYPES: dict[type, str] = {DRUNetConfig: "drunet", ShadingConfig: "shading"}
 
 
 class Router(nn.Module):
@@ -112,7 +111,9 @@ class Experts(nn.Module):
         super().__init__()
         self.config = config
         self.router = Router(config.router, len(config.families))
-        self.experts = nn.ModuleList(DRUNet(config.expert) for _ in config.families)
+        self.experts = nn.ModuleList(
+            DRUNet(shape) if isinstance(shape, DRUNetConfig) else Shading(shape) for shape in config.experts
+        )
         self.experts.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,11 +126,12 @@ class Experts(nn.Module):
         kept = probable * (probable >= LEAST)
         return kept / kept.sum(1, keepdim=True)
 
-    def blend(self, x: Tensor, run: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
+    def blend(self, x: Tensor, run: Callable[[Expert, Tensor], Tensor]) -> Tensor:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``."""
         shares = self.shares(x)
         noise = torch.zeros_like(x)
         for share, expert in zip(shares.unbind(1), self.experts, strict=True):
+            assert isinstance(expert, DRUNet | Shading)
             if torch.jit.is_tracing():  # which experts are asked is no part of a traced graph: all are
                 noise = noise + share.view(-1, 1, 1, 1) * run(expert, x)
                 continue
@@ -139,9 +141,12 @@ class Experts(nn.Module):
         return noise
 
 
-def build_experts(config: ExpertsConfig, experts: list[DRUNet], generator: torch.Generator) -> Experts:
+def build_experts(
+    experts: Sequence[Expert], families: Sequence[Sequence[str]], router: int, generator: torch.Generator
+) -> Experts:
     """Return copies of ``experts`` behind a router whose weights are drawn from ``generator`` with He's variance."""
-    net = Experts(config)
+    shapes = tuple(expert.config for expert in experts)
+    net = Experts(ExpertsConfig(shapes, tuple(tuple(family) for family in families), router))
     for own, given in zip(net.experts, experts, strict=True):
         own.load_state_dict(given.state_dict())
     with torch.no_grad():

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
     from medfpl.nets.drunet import DRUNet
     from medfpl.nets.experts import Experts
+    from medfpl.nets.shading import Shading
     from medfpl.nets.unet import UNet
 
-    Net = UNet | DRUNet | Experts
+    Net = UNet | DRUNet | Shading | Experts
 
 Role = Literal["denoiser", "restoration", "prior"]
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 # Only a U-Net of ours has guided maps, and a U-Net has no input for the noise level that a prior is told.
 ARCHITECTURES: dict[Role, tuple[str, ...]] = {
-    "denoiser": ("unet", "drunet", "experts"),
+    "denoiser": ("unet", "drunet", "shading", "experts"),
     "restoration": ("unet",),
     "prior": ("drunet",),
 }
@@ -258,6 +259,7 @@ def _described(role: Role, architecture: dict[str, Any]) -> "Callable[[], Net]":
     known: dict[Any, Callable[[dict[str, Any]], Callable[[], Net]]] = {
         "unet": _unet,
         "drunet": _drunet,
+        "shading": _shading,
         "experts": _experts,
     }
     if kind not in known:
@@ -268,7 +270,7 @@ def _described(role: Role, architecture: dict[str, Any]) -> "Callable[[], Net]":
         raise BadInput("a prior is told the noise level, and a denoiser is blind")
     try:
         return known[kind](fields)
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise _unknown_architecture() from error
 
 
@@ -303,16 +305,35 @@ def _drunet(fields: dict[str, Any]) -> "Callable[[], DRUNet]":
     return lambda: DRUNet(config)
 
 
-def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
-    from medfpl.nets.experts import Experts, ExpertsConfig
+def _shading(fields: dict[str, Any]) -> "Callable[[], Shading]":
+    from medfpl.nets.shading import Shading, ShadingConfig
 
-    families = fields.get("families")
-    if not (isinstance(families, list) and families and all(isinstance(f, list) for f in families)):
+    config = ShadingConfig(**fields)
+    _within((config.width, 1, 1024), (config.depth, 1, 8), (config.factor, 1, 64))
+    return lambda: Shading(config)
+
+
+def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
+    from medfpl.nets.drunet import DRUNetConfig
+    from medfpl.nets.experts import Experts, ExpertsConfig
+    from medfpl.nets.shading import ShadingConfig
+
+    experts, families, router = fields["experts"], fields["families"], fields["router"]
+    shapes = {"drunet": (_drunet, DRUNetConfig), "shading": (_shading, ShadingConfig)}
+    if not (isinstance(experts, list) and isinstance(families, list) and 0 < len(experts) == len(families) <= 64):
         raise _unknown_architecture()
-    if not all(isinstance(noise, str) for family in families for noise in family):
+    if not all(isinstance(f, list) and all(isinstance(noise, str) for noise in f) for f in families):
         raise _unknown_architecture()
-    config = ExpertsConfig(**{**fields, "families": tuple(tuple(family) for family in families)})
-    _within((config.width, 1, 1024), (config.blocks, 1, 64), (config.router, 1, 1024), (len(families), 1, 64))
-    if config.context is not True:
+    if not all(isinstance(e, dict) and e.get("type") in shapes for e in experts) or len(fields) != 3:
         raise _unknown_architecture()
+    _within((router, 1, 1024))
+    made = []
+    for expert in experts:
+        check, shape = shapes[expert["type"]]
+        given = {k: v for k, v in expert.items() if k != "type"}
+        check(given)  # its numbers are no larger than any that is trained
+        made.append(shape(**given))
+    if any(isinstance(e, DRUNetConfig) and not e.blind for e in made):
+        raise BadInput("a prior is told the noise level, and an expert is blind")
+    config = ExpertsConfig(tuple(made), tuple(tuple(f) for f in families), router)
     return lambda: Experts(config)

@@ -36,7 +36,7 @@ SECOND_BY_KIND: dict[str, tuple[str, ...]] = {
 # A network that met one period only would take away that one; noise is correlated once an image was interpolated.
 VARIED: dict[tuple[str, str], tuple[float, dict[str, tuple[float, float]]]] = {
     ("structured", "pattern"): (1.0, {"period": (16.0, 256.0), "angle": (-90.0, 90.0)}),
-    ("gaussian", "default"): (0.3, {"correlation": (0.3, 1.2)}),
+    ("gaussian", "default"): (0.3, {"correlation": (0.3, 1.8)}),
 }
 
 

@@ -31,17 +31,18 @@ class _Part(BaseModel):
 
 
 class NetConfig(_Part):
-    """The U-Net (nets.unet.UNetConfig), the DRUNet that is blind (nets.drunet), or experts and their router."""
+    """The U-Net (nets.unet.UNetConfig), the DRUNet that is blind (nets.drunet), or one of the other nets."""
 
-    type: Literal["unet", "drunet", "experts"] = Field(
-        default="drunet", description="residual blocks, no biases; the paper's: unet; experts: see nets.experts"
+    type: Literal["unet", "drunet", "shading", "experts"] = Field(
+        default="drunet",
+        description="residual blocks; the paper's: unet; gain and offset: shading; runs to choose from: experts",
     )
     experts: list[str] = Field(default=[], description="of experts: models or runs, each one's noises its family")
     router: int = Field(default=16, ge=4, le=256, description="of experts: the router's width")
     width: int = Field(default=16, ge=4, le=256, description="channels at the first level; the paper's: 64")
     blocks: int = Field(default=2, ge=1, le=16, description="of a drunet: residual blocks a level")
-    context: bool = Field(default=False, description="of a drunet: sees rows, columns and noise of the whole image")
-    depth: int = Field(default=4, ge=1, le=6, description="of a unet: halvings of the image")
+    context: bool = Field(default=True, description="of a drunet: sees rows, columns and noise of the whole image")
+    depth: int = Field(default=4, ge=1, le=6, description="of a unet or shading: halvings of the image")
     unshuffle: Literal[1, 2, 4] = Field(
         default=2, description="of a unet: pixels squared folded into channels; the paper's: 1"
     )

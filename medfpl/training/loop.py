@@ -17,6 +17,7 @@ from medfpl.errors import MedfplError
 from medfpl.explain.loss import FeaturePreservingLoss
 from medfpl.nets.drunet import DRUNet
 from medfpl.nets.experts import Experts
+from medfpl.nets.shading import Shading
 from medfpl.nets.unet import UNet
 from medfpl.store.store import Store
 from medfpl.training.checkpoint import Progress, check_same, load_checkpoint, restore, save_checkpoint, write_state
@@ -36,7 +37,7 @@ Report = Callable[[dict[str, Any]], None]
 class Result:
     """What a training left: the averaged network and its scores where they were best, and how far it came."""
 
-    net: UNet | DRUNet | Experts
+    net: UNet | DRUNet | Shading | Experts
     progress: Progress
     scores: Scores
     best_step: int

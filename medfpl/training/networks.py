@@ -11,7 +11,8 @@ from medfpl.errors import UsageError
 from medfpl.explain.guided import Rules, frozen, rules_for
 from medfpl.explain.loss import FeaturePreservingLoss, quiet_level
 from medfpl.nets.drunet import LEVEL, WHITE, DRUNet, DRUNetConfig, build_drunet
-from medfpl.nets.experts import Experts, ExpertsConfig, build_experts
+from medfpl.nets.experts import Experts, build_experts
+from medfpl.nets.shading import Shading, ShadingConfig, build_shading
 from medfpl.nets.unet import UNet, UNetConfig, build_unet
 from medfpl.noises import NOISES
 from medfpl.seeds import torch_generator
@@ -21,7 +22,7 @@ from medfpl.training.planting import FEATURES
 RARE = -3.0  # first logit of a feature: few pixels have one
 
 
-def build_network(config: TrainConfig, begin: nn.Module | None = None) -> UNet | DRUNet | Experts:
+def build_network(config: TrainConfig, begin: nn.Module | None = None) -> UNet | DRUNet | Shading | Experts:
     """Return the network of a stage with weights drawn from the seed, or with those of ``begin``.
 
     A blind DRUNet also begins from a prior's: with context from what that does where it is told the noise level that
@@ -45,23 +46,20 @@ def join_experts(config: TrainConfig, experts: Mapping[str, tuple[nn.Module, Seq
     """Return the named networks, each with the noises it knows, behind a router that knows nothing yet.
 
     Raises:
-        UsageError: if one has another shape than the first or does not see the whole image, or if no expert knows a
-            noise that is trained.
+        UsageError: if one is no drunet or shading network, or if no expert knows a noise that is trained.
     """
-    nets = [net for net, _ in experts.values()]
-    for name, net in zip(experts, nets, strict=True):
-        if not isinstance(net, DRUNet) or net.config != nets[0].config or not net.config.context:
-            raise UsageError(f"net.experts: {name} is no drunet with context of the others' shape", "see net.context")
-    shape = nets[0].config
-    assert isinstance(shape, DRUNetConfig)
-    families = tuple(tuple(noises) for _, noises in experts.values())
-    whole = ExpertsConfig(families, shape.width, shape.blocks, shape.context, config.net.router)
+    nets = [net for net, _ in experts.values() if isinstance(net, DRUNet | Shading)]
+    if len(nets) < len(experts):
+        other = next(name for name, (net, _) in experts.items() if not isinstance(net, DRUNet | Shading))
+        raise UsageError(f"net.experts: {other} cannot be one", "an expert is a drunet or a shading network")
+    families = [noises for _, noises in experts.values()]
+    whole = build_experts(nets, families, config.net.router, torch_generator(config.seed, "init"))
     for noise in [NOISES.resolve(n) for n in config.data.noises] or NOISES.names():
         try:
-            whole.family(noise)
+            whole.config.family(noise)
         except ValueError as error:
             raise UsageError(f"net.experts: {error}", "name the noises to train with --noises") from None
-    return build_experts(whole, [net for net in nets if isinstance(net, DRUNet)], torch_generator(config.seed, "init"))
+    return whole
 
 
 def explained_loss(config: FplConfig, explained: nn.Module, clean: Tensor) -> FeaturePreservingLoss:
@@ -109,12 +107,14 @@ def _beginning(net: nn.Module, begin: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _new(config: TrainConfig) -> UNet | DRUNet:
+def _new(config: TrainConfig) -> UNet | DRUNet | Shading:
     generator = torch_generator(config.seed, "init", config.stage)
     if config.stage == "prior":
         return build_drunet(DRUNetConfig(config.prior.width, config.prior.blocks), generator)
     if config.net.type == "drunet":
         return build_drunet(DRUNetConfig(config.net.width, config.net.blocks, True, config.net.context), generator)
+    if config.net.type == "shading":
+        return build_shading(ShadingConfig(config.net.width, config.net.depth), generator)
     outputs = 1 + len(FEATURES) if config.features else 1
     net = build_unet(UNetConfig(**config.net.unet(), outputs=outputs), generator)
     if config.features:

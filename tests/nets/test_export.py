@@ -8,7 +8,9 @@ from medfpl.denoisers.methods.medfpl import HIGH, LOW
 from medfpl.errors import BadInput, MedfplError, MissingDependency, TargetExists, UsageError
 from medfpl.nets import export
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
+from medfpl.nets.experts import build_experts
 from medfpl.nets.export import OPSET, SEEN, contract, export_onnx
+from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.unet import UNetConfig, build_unet
 from medfpl.nets.weights import load_net, save_net
 
@@ -44,6 +46,25 @@ def test_onnxruntime_gives_what_torch_gives_on_any_size(tmp_path, config):
         assert found.shape == shape
         assert np.abs(found - net(x).numpy()).max() < 1e-4
         assert np.abs(found).max() > 1e-3
+
+
+def test_of_experts_the_graph_asks_all_and_weights_them(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    shading = build_shading(ShadingConfig(width=4, depth=2), generator)
+    torch.nn.init.normal_(shading.unet.out.weight, generator=generator)
+    experts = [build_drunet(DRUNetConfig(4, 1, blind=True, context=True), generator), shading]
+    net = build_experts(experts, [["gaussian"], ["motion"]], 4, generator)
+    net.router.head[2].weight.data *= 20  # decided, and differently from image to image
+    model = save_net(net.eval(), tmp_path / "run", {"name": "two", "role": "denoiser", "summary": ""})
+    assert export_onnx(model, tmp_path / "net.onnx").difference < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    asked = set()
+    for shape in ((2, 1, 64, 48), (1, 1, 33, 47), (1, 1, 1, 1)):
+        x = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * torch.linspace(0, 1, shape[-1])
+        (found,) = session.run(None, {"image": x.numpy()})
+        assert np.abs(found - net(x).detach().numpy()).max() < 1e-4
+        asked |= set(net.shares(x).argmax(1).tolist())
+    assert asked == {0, 1}
 
 
 def test_the_file_says_what_it_is(tmp_path):

@@ -11,6 +11,10 @@ from medfpl.nets.weights import find_model, list_models, load_net, save_net
 CONFIG = UNetConfig(width=4, depth=2, norm="none")
 
 
+def experts(**changes):
+    return {"type": "experts", "experts": [{"type": "shading"}], "families": [["motion"]], "router": 4, **changes}
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A run folder with a small random denoiser, and no other user's models."""
@@ -81,10 +85,14 @@ def test_changed_weights_are_refused(run):
         ({"architecture": {"type": "drunet", "width": 4, "blocks": 1, "blind": False, "context": True}}, "is blind"),
         ({"architecture": {"type": "drunet", "width": 4, "blocks": 1, "blind": True, "context": 1}}, "does not know"),
         ({"architecture": {"type": "experts"}}, "does not know"),
-        ({"architecture": {"type": "experts", "families": [["gaussian"], [3]]}}, "does not know"),
-        ({"architecture": {"type": "experts", "families": [["gaussian"]], "context": False}}, "does not know"),
-        ({"architecture": {"type": "experts", "families": [["gaussian"]], "width": 1 << 20}}, "does not know"),
-        ({"architecture": {"type": "experts", "families": [["gaussian"]]}}, "do not fit"),
+        ({"architecture": experts(families=[["gaussian"], ["rician"]])}, "does not know"),
+        ({"architecture": experts(families=[[3]])}, "does not know"),
+        ({"architecture": experts(experts=[{"type": "unet"}])}, "does not know"),
+        ({"architecture": experts(experts=[{"type": "shading", "width": 1 << 20}])}, "does not know"),
+        ({"architecture": experts(experts=[{"type": "drunet", "width": 4, "blocks": 1}])}, "an expert is blind"),
+        ({"architecture": experts(more=1)}, "does not know"),
+        ({"architecture": experts()}, "do not fit"),
+        ({"architecture": {"type": "shading"}}, "do not fit"),
         ({"file": "../weights.safetensors"}, "outside"),
         ({"surprise": 1}, "not a model card"),
     ],

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medfpl.denoisers.base import Method, Setting
 from medfpl.nets.experts import Experts
@@ -12,6 +12,8 @@ from medfpl.nets.weights import Model, find_model, load_net
 from medfpl.tiles import run_tiled
 
 if TYPE_CHECKING:
+    from medfpl.nets.experts import Expert
+    from medfpl.nets.unet import UNet
     from medfpl.nets.weights import Net
 
 # The network sees values clamped to this range (working units); what lies outside keeps its excess.
@@ -38,8 +40,8 @@ class NetworkDenoiser:
             noise = self.net.blend(seen, self._run) if isinstance(self.net, Experts) else self._run(self.net, seen)
             return x - noise.to(x.device, x.dtype)
 
-    def _run(self, net: nn.Module, seen: Tensor) -> Tensor:
-        config = self.net.config
+    def _run(self, net: "UNet | Expert", seen: Tensor) -> Tensor:
+        config = net.config
         return run_tiled(
             net,
             seen,
