@@ -42,11 +42,14 @@ def build_network(config: TrainConfig, begin: nn.Module | None = None) -> UNet |
     return net
 
 
-def join_experts(config: TrainConfig, experts: Mapping[str, tuple[nn.Module, Sequence[str]]]) -> Experts:
-    """Return the named networks, each with the noises it knows, behind a router that knows nothing yet.
+def join_experts(
+    config: TrainConfig, experts: Mapping[str, tuple[nn.Module, Sequence[str]]], known: nn.Module | None = None
+) -> Experts:
+    """Return the named networks, each with the noises it knows, behind a router that knows nothing yet, or ``known``'s.
 
     Raises:
-        UsageError: if one is no drunet or shading network, or if no expert knows a noise that is trained.
+        UsageError: if one is no drunet or shading network, if no expert knows a noise that is trained, or if ``known``
+            has no router of that shape.
     """
     nets = [net for net, _ in experts.values() if isinstance(net, DRUNet | Shading)]
     if len(nets) < len(experts):
@@ -59,6 +62,11 @@ def join_experts(config: TrainConfig, experts: Mapping[str, tuple[nn.Module, Seq
             whole.config.family(noise)
         except ValueError as error:
             raise UsageError(f"net.experts: {error}", "name the noises to train with --noises") from None
+    if known is not None:
+        try:
+            whole.router.load_state_dict(known.router.state_dict() if isinstance(known, Experts) else {})
+        except RuntimeError:
+            raise UsageError("the model to begin from has no such router", "see net.experts and 'init'") from None
     return whole
 
 

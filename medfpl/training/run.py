@@ -173,10 +173,12 @@ def _train_stage(
     first = _first_model(config)
     if config.net.type == "experts":
         models = {name: find_model(name) for name in config.net.experts}
-        begin = join_experts(config, {name: (load_net(m), m.card.noises) for name, m in models.items()})
+        known = load_net(first) if first is not None else None
+        begin = join_experts(config, {name: (load_net(m), m.card.noises) for name, m in models.items()}, known)
         facts["experts"] = [{"name": m.card.name, "sha256": m.card.sha256} for m in models.values()]
     elif first is not None:
         begin = load_net(first)
+    if first is not None:
         facts["began_from"] = {"name": first.card.name, "sha256": first.card.sha256}
     log = RunLog(folder, stage)
 
@@ -206,7 +208,7 @@ def _first_model(config: TrainConfig) -> Model | None:
     if config.net.type == "experts":
         if not config.net.experts:
             raise UsageError("net.experts names no expert", "give the runs or models to choose from")
-        return None
+        return find_model(config.init) if config.init not in ("none", "auto") else None
     if config.init == "none" or (config.init == "auto" and not residual):
         return None
     if config.init == "auto":

@@ -76,16 +76,16 @@ def test_a_drunet_denoiser_begins_from_a_prior(tiny_store, tmp_path):
     prior = build_drunet(DRUNetConfig(4, 1), torch.Generator().manual_seed(3))
     save_net(prior, tmp_path / "prior", {"name": "p", "role": "prior", "summary": ""})
     settings = {
-        "net.type": "drunet", "net.width": 4, "net.blocks": 1, "init": str(tmp_path / "prior"), "learning_rate": 1e-12,
-        "weight_decay": 0, "data.frame": 40, "data.patch": 32, "data.workers": 0, "validation_images": 3,
-        "fpl.weight": 0,
+        "net.type": "drunet", "net.width": 4, "net.blocks": 1, "net.context": False, "init": str(tmp_path / "prior"),
+        "learning_rate": 1e-12, "weight_decay": 0, "data.frame": 40, "data.patch": 32, "data.workers": 0,
+        "validation_images": 3, "fpl.weight": 0,
     }  # fmt: skip
     (model,) = medfpl.train(tiny_store.path, tmp_path / "run", steps=1, stage="denoiser", settings=settings)
     x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     told = torch.cat([x, torch.zeros_like(x)], 1)
     assert torch.allclose(x - load_net(model)(x), prior(told), atol=1e-5)
     assert model.card.training["began_from"]["name"] == "p"
-    assert model.card.architecture == {"type": "drunet", "width": 4, "blocks": 1, "blind": True}
+    assert model.card.architecture == {"type": "drunet", "width": 4, "blocks": 1, "blind": True, "context": False}
 
 
 def test_a_beginning_that_is_not_there_is_told_before_anything_is_trained(tiny_store, tmp_path):
