@@ -22,6 +22,7 @@ from medfpl.bench.tasks.profiles import edge_width, find_edges, profiles_of
 from medfpl.bench.tasks.regions import classes, local_sd, plane
 from medfpl.bench.tasks.spectra import power_spectrum
 from medfpl.io import read
+from medfpl.nets.experts import CERTAIN, LEAST, Experts
 from medfpl.nets.weights import find_model
 from medfpl.noises import NOISES, corrupt
 from medfpl.pipeline import Recipe, load
@@ -66,6 +67,7 @@ def main() -> None:
         sweep(few, engine, pictures / "strengths.png"),
         pairs(few, engine),
         spectra(engine, pictures / "spectra.png"),
+        *routes(few, [c.load() for c in find_cases(given.store, native).chosen], engine),
     ]
     (given.docs / "model.md").write_text("\n".join(parts), "utf-8")
 
@@ -228,6 +230,35 @@ def _mean_psnr(cases: Sequence[Case], corrupted: Callable[[Case], Tensor], engin
         found.append([-10 * np.log10(max(e, 1e-10)) for e in errors])
     before, after = np.mean(found, axis=0)
     return float(before), float(after)
+
+
+def routes(cases: Sequence[Case], native: Sequence[Case], engine: Engine) -> Iterator[str]:
+    """Yield which expert was asked, and how much it counted, for each noise and for clean images at their own size."""
+    net = getattr(engine.denoiser, "net", None)
+    if not isinstance(net, Experts):
+        return
+    seen: dict[str, list[Tensor]] = {"clean": [c.image for c in cases], "clean, own size": [c.image for c in native]}
+    for name in NOISES.names():
+        for strength in (0.2, 0.5, 0.8):
+            seen[f"{name} {strength:g}"] = [
+                corrupt(
+                    c.image,
+                    NOISES.get(name),
+                    seeds=[stable_seed(0, c.id, name)],
+                    strength=strength,
+                    contexts=[c.context],
+                )[0]
+                for c in cases
+            ]
+    rows = []
+    for name, images in seen.items():
+        shares = torch.cat([net.shares(x) for x in images]).mean(0).tolist()
+        rows.append((name, *(f"{share:.2f}" for share in shares)))
+    yield (
+        "## Who is asked\n\nThe mean share of each expert in the result, by noise and strength. One of random noise "
+        f"counts from a probability of {LEAST:g} on, one of artifacts from {CERTAIN:g}; where none does, the first.\n\n"
+        + table(("", *(", ".join(family) for family in net.config.families)), rows)
+    )
 
 
 def spectra(engine: Engine, picture: Path) -> str:
