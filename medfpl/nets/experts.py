@@ -22,7 +22,7 @@ _STAGES, _TEXTURE = (1, 2, 3, 4, 4, 4), 3
 _HIDDEN = 64
 # An expert less probable than this is not asked: one for noise, and one for artifacts, which changes what an image
 # shows and must be nearly certain.
-LEAST, CERTAIN = 0.1, 0.8
+LEAST, CERTAIN = 0.1, 0.9
 # Noises that are random from pixel to pixel; a family without any is one of artifacts.
 RANDOM = frozenset(
     ("gaussian", "thermal", "poisson", "speckle", "salt-pepper", "rician", "rayleigh", "noncentral-chi"),
