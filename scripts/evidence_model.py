@@ -56,18 +56,18 @@ def main() -> None:
     pictures = given.docs / "model"
     pictures.mkdir(parents=True, exist_ok=True)
     few = [c.load() for c in find_cases(given.store, DataSettings(limit=given.limit, split=given.split)).chosen]
-    native = DataSettings(split=given.split, size=0, limit=12)
+    native = [c.load() for c in find_cases(given.store, DataSettings(split=given.split, size=0, limit=12)).chosen]
     parts = [
         f"# The model {name} where a benchmark does not look\n",
         f"Made by `python scripts/evidence_model.py STORE docs/evidence --split {given.split}`; no model was "
         "trained on these patients.\n",
         real_noise(given.store, given.split, engine),
-        clean([c.load() for c in find_cases(given.store, native).chosen], engine),
+        clean(native, engine),
         phantoms(engine),
         sweep(few, engine, pictures / "strengths.png"),
         pairs(few, engine),
         spectra(engine, pictures / "spectra.png"),
-        *routes(few, [c.load() for c in find_cases(given.store, native).chosen], engine),
+        *routes(few, native, engine),
     ]
     (given.docs / "model.md").write_text("\n".join(parts), "utf-8")
 

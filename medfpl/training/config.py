@@ -178,7 +178,7 @@ class RunConfig(_Common):
         """Return the stages to train: a restoration network only where the loss explains this run's own."""
         if self.stage != "all":
             return (self.stage,)
-        own = self.fpl.weight > 0 and not self.fpl.network
+        own = self.fpl.weight > 0 and not self.fpl.network and self.net.type != "experts"
         return STAGES if own else ("denoiser",)
 
     def for_stage(self, stage: Stage) -> TrainConfig:
@@ -197,7 +197,7 @@ class RunConfig(_Common):
             "steps": self.steps and max(1, round(share * self.steps)),
             "minutes": self.minutes and share * self.minutes,
             "net": self.restoration.net.model_dump() if restoring else self.net,
-            "fpl": self.fpl.model_dump() if stage == "denoiser" else {},
+            "fpl": self.fpl.model_dump() if stage == "denoiser" and self.net.type != "experts" else {},
             "prior": self.prior if stage == "prior" else {},
         }
         return TrainConfig(**{**shared, **own})

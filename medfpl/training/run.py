@@ -208,6 +208,8 @@ def _first_model(config: TrainConfig) -> Model | None:
     if config.net.type == "experts":
         if not config.net.experts:
             raise UsageError("net.experts names no expert", "give the runs or models to choose from")
+        for name in config.net.experts:
+            find_model(name)
         return find_model(config.init) if config.init not in ("none", "auto") else None
     if config.init == "none" or (config.init == "auto" and not residual):
         return None

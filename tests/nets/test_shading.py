@@ -31,15 +31,14 @@ def test_what_is_wrong_is_a_gain_and_an_offset():
     torch.testing.assert_close(shading(0.25, -0.1)(x), 0.25 * x - 0.1)
 
 
-def test_gain_and_offset_are_smooth():
-    net, flat = shading(), torch.full((1, 1, 64, 64), 0.5)
-    torch.nn.init.normal_(net.unet.out.weight, generator=torch.Generator().manual_seed(2))
-    flat[..., 32, 32] = 1.0
-    noise = net(flat) - net(flat) * 0
-    gain_and_offset = noise[0, 0].clone()
-    gain_and_offset[32, 32] = gain_and_offset[32, 31]  # the gain sees the pixel itself
-    steps = gain_and_offset.diff(dim=0).abs().max()
-    assert 0 < steps < 0.3 * gain_and_offset.abs().max()
+def test_what_it_finds_is_smooth_however_rough_the_image():
+    net = shading()
+    torch.nn.init.normal_(net.unet.out.weight[1:], generator=torch.Generator().manual_seed(2))  # the offset alone
+    offset = net(rand(1, 1, 64, 64))[0, 0]
+    span = offset.max() - offset.min()
+    assert span > 0
+    for axis in (0, 1):  # between neighbours on the small copy it rises over four pixels
+        assert offset.diff(dim=axis).abs().max() <= span / CONFIG.factor + 1e-6
 
 
 def test_no_pixel_reaches_further_than_reach():

@@ -8,6 +8,7 @@ from training_tools import SMALL, state
 from medfpl.errors import UsageError
 from medfpl.nets.experts import Experts
 from medfpl.nets.weights import find_model, load_net
+from medfpl.training.config import load_config, read_config
 from medfpl.training.networks import build_network
 from medfpl.training.run import train
 
@@ -70,6 +71,7 @@ def test_a_router_may_go_on_with_other_experts(tiny_store, tmp_path, runs):
         ({"net.experts": []}, "names no expert"),
         ({"data.noises": ["motion"]}, "no expert knows motion"),
         ({"net.experts": ["medfpl-base"]}, "medfpl-base cannot be one"),
+        ({"net.experts": ["nobody"]}, "no denoiser model is called 'nobody'"),
     ],
 )
 def test_what_cannot_be_joined_is_told_before_the_run(tiny_store, tmp_path, runs, changes, reason):
@@ -78,9 +80,14 @@ def test_what_cannot_be_joined_is_told_before_the_run(tiny_store, tmp_path, runs
         small(tiny_store, tmp_path / "run", **settings)
 
 
-def test_with_context_a_denoiser_begins_as_the_prior_that_is_told_the_level_it_shows():
-    from medfpl.training.config import load_config
+def test_a_router_has_no_use_for_the_feature_preserving_loss():
+    config = read_config(None, None, {"steps": 1, "net.type": "experts", "net.experts": ["medfpl-blind"]})
+    assert config.fpl.weight > 0
+    assert config.stages() == ("denoiser",)
+    assert config.for_stage("denoiser").fpl.weight == 0
 
+
+def test_with_context_a_denoiser_begins_as_the_prior_that_is_told_the_level_it_shows():
     prior = load_net(find_model(None, "prior"))
     net = build_network(load_config(None, {"net.context": True}), prior).eval()
     clean = torch.full((1, 1, 128, 128), 0.5)
