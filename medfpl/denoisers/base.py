@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from medfpl.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+    from medfpl.inverse import Found
 
 
 class Denoiser(Protocol):
@@ -20,6 +22,19 @@ class Denoiser(Protocol):
         (B,); a method that needs it and gets None estimates it (medfpl.denoisers.sigma). Each item's result
         is independent of the rest of its batch. Values outside 0..1 are allowed in and out.
         """
+        ...
+
+
+@runtime_checkable
+class Undoing(Denoiser, Protocol):
+    """A denoiser of two steps: artifacts that it finds are undone, then what is noise is taken away."""
+
+    def undone(self, x: "torch.Tensor") -> "tuple[torch.Tensor, list[Found]]":
+        """Return ``x`` without the artifacts found, the same where there are none, and what was found in each item."""
+        ...
+
+    def without_noise(self, x: "torch.Tensor") -> "torch.Tensor":
+        """Return what ``denoise`` does, of an image whose artifacts are undone."""
         ...
 
 

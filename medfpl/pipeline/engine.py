@@ -1,5 +1,6 @@
 """One method, loaded once, applied to scans: working range in, padding kept, noise measured, real units out."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medfpl.denoisers import METHODS
+from medfpl.denoisers.base import Undoing
 from medfpl.errors import MedfplError, UsageError
 from medfpl.io.derivation import Derivation
 from medfpl.pipeline.devices import choose_device
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from medfpl.denoisers import Denoiser
+    from medfpl.inverse import Found
 
 # Pixels of one batch: memory stays that of a few slices however long the volume is, and a CPU gains nothing from more.
 CPU_BATCH, GPU_BATCH = 1 << 18, 1 << 22
@@ -83,11 +86,22 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Denoised:
-    """A denoised scan and its noise before and after (standard deviation in real units, see ``measure_noise``)."""
+    """A denoised scan and its noise before and after (standard deviation in real units, see ``measure_noise``).
+
+    ``undone`` counts the slices in which an artifact was found and undone, by its name.
+    """
 
     scan: Scan
     noise_before: float
     noise_after: float
+    undone: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of the scan and of what was done to it."""
+        depth = len(self.scan.pixels)
+        where = {name: f" in {count} of {depth} slices" if depth > 1 else "" for name, count in self.undone.items()}
+        return (*self.scan.source.notes, *(f"{name} found and undone{where[name]}" for name in sorted(where)))
 
 
 @dataclass(frozen=True)
@@ -115,42 +129,55 @@ class Engine:
         depth, height, width = scan.pixels.shape
         step = max(1, (CPU_BATCH if self.device == "cpu" else GPU_BATCH) // (height * width))
         pixels = np.empty_like(scan.pixels)
+        undone: Counter[str] = Counter()
         for start in range(0, depth, step):
             watch(start, depth)
             part = slice(start, min(start + step, depth))
             valid = None if scan.valid is None else scan.valid[part]
-            pixels[part] = self._batch(scan.pixels[part], valid, scan.intensity)
+            pixels[part], found = self._batch(scan.pixels[part], valid, scan.intensity)
+            undone.update(name for here in found for name in here)
         watch(depth, depth)
         result = scan.with_pixels(pixels)
         before, after = measure_noise(scan, result)
-        return Denoised(result, before, after)
+        return Denoised(result, before, after, dict(undone))
 
-    def _batch(self, real: FloatArray, valid: npt.NDArray[np.bool_] | None, intensity: Intensity) -> FloatArray:
+    def _batch(
+        self, real: FloatArray, valid: npt.NDArray[np.bool_] | None, intensity: Intensity
+    ) -> "tuple[FloatArray, list[Found]]":
         import torch
 
         working = fill_invalid(intensity.to_working(real), valid)
         with torch.inference_mode():
             x = torch.from_numpy(working).unsqueeze(1)
-            change = self.recipe.strength * (self.denoise(x, intensity, valid) - x).squeeze(1).numpy()
+            y, found = self._two_steps(x, intensity, valid)
+            change = self.recipe.strength * (y - x).squeeze(1).numpy()
         if valid is not None:
             change = np.where(valid, change, 0)
         if not np.isfinite(change).all():
             raise MedfplError(f"{self.recipe.method} gave values that are not finite")
         # The change is mapped back, not the value: where the filter did nothing, nothing is rounded.
-        return np.where(change == 0, real, real + change * np.float32(intensity.scale))
+        return np.where(change == 0, real, real + change * np.float32(intensity.scale)), found
 
     def denoise(self, x: "Tensor", intensity: Intensity, valid: npt.NDArray[np.bool_] | None = None) -> "Tensor":
         """Return ``x`` (B, 1, H, W), working units of ``intensity``, denoised at full strength.
 
         ``valid`` (B, H, W) is False at pixels whose noise says nothing.
         """
+        return self._two_steps(x, intensity, valid)[0]
+
+    def _two_steps(
+        self, x: "Tensor", intensity: Intensity, valid: npt.NDArray[np.bool_] | None
+    ) -> "tuple[Tensor, list[Found]]":
+        found: list[Found] = []
+        if isinstance(self.denoiser, Undoing):
+            x, found = self.denoiser.undone(x)
         level = self._level(x, valid, intensity)
         y = self._denoise(x, level)
         if self.mean_drifts and intensity.kind == "ct":
             from medfpl.denoisers.local_mean import restore_mean
 
             y = restore_mean(x, y, _estimate(x, valid) if level is None else level)
-        return y
+        return y, found
 
     def _level(self, x: "Tensor", valid: npt.NDArray[np.bool_] | None, intensity: Intensity) -> "Tensor | float | None":
         if self.recipe.noise_level is not None:
@@ -163,6 +190,8 @@ class Engine:
         import torch
 
         try:
+            if isinstance(self.denoiser, Undoing):
+                return self.denoiser.without_noise(x)
             return self.denoiser.denoise(x, noise_level=level)
         except torch.OutOfMemoryError:
             raise MedfplError(f"not enough memory on {self.device}", "try --device cpu") from None

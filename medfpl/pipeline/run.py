@@ -304,5 +304,5 @@ def _outcome(job: Job, scan: Scan, result: Denoised, outputs: tuple[Path, ...], 
         noise_after=result.noise_after,
         sha256=scan.source.sha256,
         seconds=seconds,
-        notes=scan.source.notes,
+        notes=result.notes,
     )

@@ -147,7 +147,7 @@ class Collector:
                 inverted=bool(before.meta.get("inverted", False)),
             ),
             flags=(*flags, *_noise_flags(result)),
-            notes=before.source.notes,
+            notes=result.notes,
         )
 
     def _picture(

@@ -66,6 +66,25 @@ def test_double_precision_comes_back_and_the_input_stays(run):
     assert torch.equal(x, before)
 
 
+def test_stripes_are_undone_before_the_network_sees_the_image(run):
+    x = torch.full((2, 1, 96, 96), 0.3) + 0.01 * image(2, 1, 96, 96)
+    striped = x.clone()
+    striped[1] += 0.1 * torch.sin(torch.arange(96) / 3)
+    denoiser = METHODS.get("medfpl").make(model=str(run))
+    seen, found = denoiser.undone(striped)
+    assert [list(here) for here in found] == [[], ["stripes"]]
+    assert torch.equal(seen[0], x[0])
+    assert (seen[1] - x[1]).square().mean() < 1e-6
+    assert torch.equal(denoiser.denoise(striped), denoiser.without_noise(seen))
+    left = METHODS.get("medfpl").make(model=str(run), undo="none").denoise(striped)
+    assert torch.equal(left, denoiser.without_noise(striped))
+
+
+def test_what_cannot_be_undone_is_told(run):
+    with pytest.raises(UsageError, match="is not allowed"):
+        METHODS.get("medfpl").make(model=str(run), undo="stripes+rings")
+
+
 def test_an_unknown_model_is_told():
     with pytest.raises(UsageError, match="no denoiser model"):
         METHODS.get("medfpl").make(model="nothing-of-that-name")

@@ -196,3 +196,28 @@ def test_the_mean_that_a_network_moved_is_put_back_on_a_ct_alone(
     working = torch.from_numpy(intensity.to_working(noisy))[:, None]
     left = float(load(Recipe(method="mean", device="cpu")).denoise(working, intensity).mean() - working.mean())
     assert left == pytest.approx(0 if kept else -0.01, abs=1e-3)
+
+
+def test_what_was_undone_is_counted_noted_and_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lowering:
+        """Undoes the brightness of bright slices, and then does nothing."""
+
+        def undone(self, x: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
+            bright = [float(image.mean()) > 0.5 for image in x]
+            lowered = torch.stack([image - 0.01 * b for image, b in zip(x, bright, strict=True)])
+            return lowered, [{"light": {}} if b else {} for b in bright]
+
+        def without_noise(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+        def denoise(self, x: torch.Tensor, *, noise_level: Any = None) -> torch.Tensor:
+            raise AssertionError("its two steps are taken one by one")
+
+    method = replace(mean_module.METHOD, build=lambda **settings: Lowering(), mean_drifts=True)
+    monkeypatch.setattr(mean_module, "METHOD", method)
+    pixels = np.stack([np.full((64, 64), v, np.float32) for v in (-500.0, 300.0, 400.0)])
+    scan = replace(scan_of_array(pixels, "ct"), intensity=Intensity("ct", "HU", -1000.0, 1000.0))
+    result = load(Recipe(method="mean", device="cpu")).run(scan)
+    assert result.undone == {"light": 2}
+    assert result.notes == ("light found and undone in 2 of 3 slices",)
+    assert np.allclose(result.scan.pixels - pixels, [[[0.0]], [[-20.0]], [[-20.0]]], atol=1e-3)

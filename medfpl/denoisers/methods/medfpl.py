@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from medfpl.denoisers.base import Method, Setting
+from medfpl.errors import UsageError
+from medfpl.inverse import INVERSES, Found, undo
 from medfpl.nets.experts import Experts
 from medfpl.nets.weights import Model, find_model, load_net
 from medfpl.tiles import run_tiled
@@ -30,11 +32,23 @@ class NetworkDenoiser:
     net: "Net"
     model: Model
     device: str = "cpu"
+    undoes: tuple[str, ...] = ()
     whole_pixels: int = WHOLE_PIXELS
     tile: int = TILE
 
     def denoise(self, x: Tensor, *, noise_level: Tensor | float | None = None) -> Tensor:
-        """Return ``x`` less the predicted noise, (B, 1, H, W) in working units; the network is blind to noise_level."""
+        """Return ``x`` without what was found to undo and less the predicted noise, (B, 1, H, W) in working units.
+
+        The network is blind to ``noise_level``.
+        """
+        return self.without_noise(self.undone(x)[0])
+
+    def undone(self, x: Tensor) -> tuple[Tensor, list[Found]]:
+        """Return ``x`` without the artifacts of ``undoes`` that are found in it, and what was found in each item."""
+        return undo(x, self.undoes)
+
+    def without_noise(self, x: Tensor) -> Tensor:
+        """Return ``x`` less the noise that the network predicts."""
         with torch.inference_mode():
             seen = x.to(self.device, torch.float32).clamp(LOW, HIGH).contiguous(memory_format=torch.channels_last)
             noise = self.net.blend(seen, self._run) if isinstance(self.net, Experts) else self._run(self.net, seen)
@@ -53,10 +67,14 @@ class NetworkDenoiser:
         )
 
 
-def _build(model: str | None, device: str) -> NetworkDenoiser:
+def _build(model: str | None, device: str, undo: str) -> NetworkDenoiser:
+    undoes = tuple(undo.split("+")) if undo != "none" else ()
+    for name in undoes:
+        if name not in INVERSES:
+            raise UsageError(f"undo={undo} is not allowed", f"none, or of {', '.join(INVERSES)}, joined by +")
     found = find_model(model)
     net = load_net(found, device)
-    return NetworkDenoiser(net, found, device)
+    return NetworkDenoiser(net, found, device, undoes)
 
 
 METHOD = Method(
@@ -68,5 +86,6 @@ METHOD = Method(
     settings={
         "model": Setting(None, "model name, run folder or card (none: the default model)", text=True),
         "device": Setting("cpu", "torch device", text=True),
+        "undo": Setting("+".join(INVERSES), "artifacts that are looked for and undone first (none: none)", text=True),
     },
 )

@@ -1,0 +1,168 @@
+"""Stripes: one plane wave over the whole image, as moire, a grid or interference leave it.
+
+The wave is fitted to the image's differences, in which anatomy is sparse: its edges are large and few, and a robust
+fit ignores them (iteratively reweighted least squares, Holland & Welsch 1977, Commun Stat A 6:813; Cauchy weights).
+"""
+
+from dataclasses import dataclass
+from math import hypot, pi
+
+import torch
+from torch import Tensor
+
+CROP = 512  # px: the middle of a larger image is searched for the frequency
+SPECTRUM = 384  # points at least, so that a frequency lies near one of them
+LONGEST, SHORTEST = 300.0, 2.2  # px: periods searched
+CANDIDATES, SAMPLES, STEPS = 2, 2500, 7
+FINAL_SAMPLES, FINAL_STEPS = 20000, 12
+# Anatomy that goes up and down, such as two lungs, looks like a wave too: of the smooth part of the image a cubic is
+# fitted along, and a real wave is the same in every part of the image.
+CUBIC = tuple((i, j) for i in range(4) for j in range(4 - i) if i + j)
+PARTS = 3
+SPREAD = 0.3  # of the wave's amplitude: the upper median part differs from the whole by less
+EVIDENCE = 0.15  # gain in the mean of log(1 + (e/s)^2), over that spread
+FAINTEST, STRONGEST = 0.002, 1.0  # working units: amplitude
+_LEAST = 1e-4  # working units a pixel: differences are not known better
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A wave a sin + b cos of the frequency (cycles a pixel along rows, columns), and how well it fits."""
+
+    frequency: Tensor
+    amplitude: Tensor
+    gain: float
+    spread: float
+
+
+def find(image: Tensor) -> dict[str, float] | None:
+    """Return the wave in ``image`` (H, W), working units: its frequency, and amplitude of sine and cosine. Else None.
+
+    ``cycles_row`` and ``cycles_column`` are cycles a pixel; the phase is 0 at the first pixel.
+    """
+    image = image.detach().double()
+    if min(image.shape) < 32:
+        return None
+    top, left = (max(0, (n - CROP) // 2) for n in image.shape)
+    crop = image[top : top + CROP, left : left + CROP]
+    fits = [_fit(crop, f, torch.zeros(2).double(), SAMPLES, STEPS) for f in _candidates(crop)]
+    best = max(fits, key=lambda fit: fit.gain)
+    if best.gain < EVIDENCE / 2 * best.spread:
+        return None
+    shift = 2 * pi * (best.frequency * torch.tensor([top, left])).sum()  # the crop's first pixel is not the image's
+    turn = torch.stack([torch.stack([shift.cos(), shift.sin()]), torch.stack([-shift.sin(), shift.cos()])])
+    fit = _fit(image, best.frequency, turn @ best.amplitude, FINAL_SAMPLES, FINAL_STEPS)
+    if float(fit.frequency.norm()) < 1 / LONGEST or not FAINTEST < float(fit.amplitude.norm()) < STRONGEST:
+        return None
+    if fit.spread > SPREAD or fit.gain < EVIDENCE * fit.spread:
+        return None
+    (rows, columns), (sine, cosine) = fit.frequency.tolist(), fit.amplitude.tolist()
+    numbers = {"cycles_row": rows, "cycles_column": columns, "sine": sine, "cosine": cosine}
+    return {**numbers, "period": 1 / hypot(rows, columns), "amplitude": hypot(sine, cosine)}
+
+
+def undo(image: Tensor, found: dict[str, float]) -> Tensor:
+    """Return ``image`` (H, W) less the wave that was found; what a file cut off at black stays black."""
+    height, width = image.shape
+    rows = torch.arange(height, dtype=torch.float64, device=image.device)[:, None]
+    columns = torch.arange(width, dtype=torch.float64, device=image.device)
+    phase = 2 * pi * (found["cycles_row"] * rows + found["cycles_column"] * columns)
+    wave = found["sine"] * phase.sin() + found["cosine"] * phase.cos()
+    cut = image <= image.min()
+    # The trough of a whole wave on black is at one height of it, and what was cut off at many.
+    if float(wave[cut].max() - wave[cut].min()) > found["amplitude"] / 4:
+        wave = wave.masked_fill(cut & (wave < 0), 0.0)
+    return (image - wave).to(image.dtype)
+
+
+def _differences(image: Tensor) -> tuple[Tensor, Tensor]:
+    return image[1:, :-1] - image[:-1, :-1], image[:-1, 1:] - image[:-1, :-1]
+
+
+def _scale(residual: Tensor) -> float:
+    return max(1.4826 * float(residual.abs().median()), _LEAST)
+
+
+def _candidates(image: Tensor) -> list[Tensor]:
+    """Return the frequencies at which the differences, edges cut off, are most like those of a wave."""
+    down, right = _differences(image.float())
+    largest = 2 * _scale(torch.cat([down.flatten(), right.flatten()]))
+    height, width = down.shape
+    window = torch.hann_window(height, periodic=False)[:, None] * torch.hann_window(width, periodic=False)
+    size = [max(SPECTRUM, n + 1) for n in (height, width)]
+    parts = [g.clamp(-largest, largest) for g in (down, right)]
+    spectra = [torch.fft.rfft2((g - g.mean()) * window, s=size) for g in parts]
+    rows, columns = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])
+    # A wave's differences are the wave times these.
+    turns = [torch.polar(torch.ones_like(f), 2 * pi * f) - 1 for f in (rows, columns)]
+    size_of = (turns[0].abs().square() + turns[1].abs().square()).clamp_min(1e-12).sqrt()
+    like = (spectra[0] * turns[0].conj() + spectra[1] * turns[1].conj()).abs() / size_of
+    frequency = torch.hypot(rows, columns)
+    like = like * ((frequency > 1 / LONGEST) & (frequency < 1 / SHORTEST))
+    chosen: list[Tensor] = []
+    for index in like.flatten().topk(60).indices.tolist():
+        here = torch.stack([rows[index // like.shape[1], 0], columns[index % like.shape[1]]]).double()
+        if all(float((here - other).norm()) > 1.5 / min(height, width) for other in chosen):
+            chosen.append(here)
+        if len(chosen) == CANDIDATES:
+            break
+    return chosen
+
+
+def _fit(image: Tensor, frequency: Tensor, amplitude: Tensor, samples: int, steps: int) -> _Fit:
+    """Fit a wave, begun at ``frequency`` and ``amplitude``, and a cubic to the differences at some ``samples`` px."""
+    height, width = (n - 1 for n in image.shape)
+    stride = max(1, round((height * width / samples) ** 0.5))
+    rows, columns = torch.arange(0, height, stride), torch.arange(0, width, stride)
+    at = [g.flatten().double() for g in torch.meshgrid(rows, columns, indexing="ij")]
+    target = torch.cat([g[::stride, ::stride].flatten() for g in _differences(image)])
+    smooth = _cubic(at[0] / height * 2 - 1, at[1] / width * 2 - 1, (2 / height, 2 / width))
+    cubic = torch.zeros(len(CUBIC)).double()
+    farthest = 0.3 / min(height, width)  # a step: no further than to the next peak
+    scale = _scale(target)
+    for step in range(steps + 1):
+        basis, slopes = _wave(at, frequency, amplitude)
+        residual = target - basis @ amplitude - smooth @ cubic
+        scale = _scale(residual) if step > 1 else scale
+        if step == steps:
+            break
+        weight = 1 / (1 + (residual / scale).square())
+        free = step > 2  # the amplitude first: without one, the frequency has no meaning
+        change = _least_squares(torch.cat([basis, smooth, *([slopes] if free else [])], 1), residual, weight)
+        amplitude, cubic = amplitude + change[:2], cubic + change[2 : 2 + len(CUBIC)]
+        if free:
+            frequency = frequency + change[-2:].clamp(-farthest, farthest)
+    with_wave = torch.log1p((residual / scale).square()).mean()
+    without = torch.log1p(((residual + basis @ amplitude) / scale).square()).mean()
+    weight = 1 / (1 + (residual / scale).square())
+    part = (at[0] * PARTS / height).long() * PARTS + (at[1] * PARTS / width).long()
+    part = torch.cat([part, part])
+    moved = [_least_squares(basis[m], residual[m], weight[m]).norm() for k in range(PARTS**2) if (m := part == k).any()]
+    differs = torch.stack(moved).sort().values[len(moved) // 2 + 1]
+    return _Fit(frequency, amplitude, float(without - with_wave), float(differs / amplitude.norm().clamp_min(1e-9)))
+
+
+def _wave(at: list[Tensor], frequency: Tensor, amplitude: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the differences of sine and cosine (2N, 2), and of the wave's derivatives by frequency (2N, 2)."""
+    places = [(at[0], at[1]), (at[0] + 1, at[1]), (at[0], at[1] + 1)]
+    angles = [2 * pi * (frequency[0] * r + frequency[1] * c) for r, c in places]
+    sines, cosines = [a.sin() for a in angles], [a.cos() for a in angles]
+    basis = torch.stack([torch.cat([f[1] - f[0], f[2] - f[0]]) for f in (sines, cosines)], 1)
+    slope = [amplitude[0] * c - amplitude[1] * s for s, c in zip(sines, cosines, strict=True)]
+    by_axis = [[2 * pi * p[axis] * d for p, d in zip(places, slope, strict=True)] for axis in (0, 1)]
+    return basis, torch.stack([torch.cat([d[1] - d[0], d[2] - d[0]]) for d in by_axis], 1)
+
+
+def _cubic(v: Tensor, u: Tensor, step: tuple[float, float]) -> Tensor:
+    """Return the slopes of each monomial v^i u^j along rows and columns, (2N, monomials)."""
+    down = [step[0] * i * v ** max(i - 1, 0) * u**j for i, j in CUBIC]
+    right = [step[1] * j * u ** max(j - 1, 0) * v**i for i, j in CUBIC]
+    return torch.cat([torch.stack(down, 1), torch.stack(right, 1)])
+
+
+def _least_squares(basis: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted least-squares factors, slightly damped: a part of the image may not determine them."""
+    normal = basis.T @ (basis * weight[:, None])
+    size = normal.diagonal().clamp_min(1e-30).sqrt()
+    damped = normal / size[:, None] / size + 1e-8 * torch.eye(len(size)).double()
+    return torch.linalg.solve(damped, basis.T @ (target * weight) / size) / size
