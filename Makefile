@@ -10,7 +10,7 @@ DEMO := demo_out
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TEST_ARGS ?= -n 2
 
-.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise calibrate-trust bench-saliency evidence evidence-fpl evidence-model clean
+.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise calibrate-trust bench-saliency evidence evidence-fpl evidence-model evidence-inverse clean
 
 help:
 	@echo "make setup   install medfpl and its development tools into .venv"
@@ -25,6 +25,7 @@ help:
 	@echo "make evidence-fpl STORE=STORE   train with and without the feature preserving loss, write docs/evidence/"
 	@echo "make evidence [IMAGES=FOLDER]   run the whole benchmark, for hours, and write docs/evidence/benchmark.md"
 	@echo "make evidence-model STORE=STORE   the shipped model on real noisy CT, clean images, beyond its training: docs/evidence"
+	@echo "make evidence-inverse STORE=STORE   stripes and motion blur: where they are found, where wrongly: docs/evidence"
 	@echo "make calibrate-trust STORE=FOLDER   thresholds of the trust measure and docs/evidence/trust.md; make bench-saliency"
 	@echo "make clean   remove what these targets made, but .venv"
 
@@ -96,6 +97,9 @@ evidence: setup
 
 evidence-model: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_model.py $(STORE) docs/evidence
+
+evidence-inverse: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_inverse.py $(STORE) docs/evidence
 
 # A prepared store, whose validation patients are added to the phantoms. The phantoms alone set no thresholds: then
 # both files go to $(DEMO), for a look.
