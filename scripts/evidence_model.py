@@ -23,7 +23,7 @@ from medfpl.bench.tasks.regions import classes, local_sd, plane
 from medfpl.bench.tasks.spectra import power_spectrum
 from medfpl.inverse import INVERSES, undo
 from medfpl.io import read
-from medfpl.nets.experts import LEAST, Experts
+from medfpl.nets.experts import CERTAIN, LEAST, Experts
 from medfpl.nets.weights import find_model
 from medfpl.noises import NOISES, corrupt
 from medfpl.pipeline import Recipe, load
@@ -256,8 +256,9 @@ def routes(cases: Sequence[Case], native: Sequence[Case], engine: Engine) -> Ite
         shares = torch.cat([net.shares(undo(x, tuple(INVERSES))[0]) for x in images]).mean(0).tolist()
         rows.append((name, *(f"{share:.2f}" for share in shares)))
     yield (
-        "## Who is asked\n\nThe mean share of each expert in the result, by noise and strength, after what is undone "
-        f"first. An expert counts from a share of {LEAST:g} on.\n\n"
+        "## Who is asked\n\nThe mean share of each expert in the result, by noise and strength, after what is "
+        "undone first. One of random noise "
+        f"counts from a probability of {LEAST:g} on, one of artifacts from {CERTAIN:g}; where none does, the first.\n\n"
         + table(("", *(", ".join(family) for family in net.config.families)), rows)
     )
 

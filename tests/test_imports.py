@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "medfpl"
 ROWS = (
     ("errors", "scan", "seeds", "registry", "manifest", "sample"),
     ("io", "tiles", "noises", "nets", "phantoms"),
+    ("inverse",),
     ("explain", "denoisers"),
     ("training", "store", "bench", "views", "pipeline", "saliency", "report"),
     ("cli", "__main__"),

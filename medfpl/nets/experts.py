@@ -1,8 +1,7 @@
-"""Experts: a denoiser for each family of noise, and a router that says how much each is worth for an image.
+"""Experts: a denoiser for each family of noise, and a router that tells which family an image suffers from.
 
 The best estimate of an image whose noise is one of several kinds is the mean of the kinds' own best estimates,
-weighted by how probable each kind is, given the image. Jacobs et al. 1991, Neural Computation 3:79. The router learns
-the weights by how good that mean is: where an expert does no harm, it need not be sure that it is needed.
+weighted by how probable each kind is, given the image. Jacobs et al. 1991, Neural Computation 3:79.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +20,13 @@ from medfpl.nets.shading import Shading, ShadingConfig
 # after the third and at the whole image after the last.
 _STAGES, _TEXTURE = (1, 2, 3, 4, 4, 4), 3
 _HIDDEN = 64
-# An expert with a smaller share than this is not asked.
-LEAST = 0.1
+# An expert less probable than this is not asked: one for noise, and one for artifacts, which changes what an image
+# shows and must be nearly certain.
+LEAST, CERTAIN = 0.1, 0.9
+# Noises that are random from pixel to pixel; a family without any is one of artifacts.
+RANDOM = frozenset(
+    ("gaussian", "thermal", "poisson", "speckle", "salt-pepper", "rician", "rayleigh", "noncentral-chi"),
+)
 
 
 Expert = DRUNet | Shading
@@ -40,6 +44,11 @@ class ExpertsConfig:
     def multiple(self) -> int:
         """Image sides are padded to a multiple of this inside the experts."""
         return max(expert.multiple for expert in self.experts)
+
+    @property
+    def least(self) -> list[float]:
+        """How probable each family must be for its expert to be asked."""
+        return [LEAST if RANDOM & set(family[:1]) else CERTAIN for family in self.families]
 
     @property
     def noises(self) -> list[str]:
@@ -122,11 +131,15 @@ class Experts(nn.Module):
         return self.router(x) if self.training else self.blend(x, lambda expert, part: expert(part))
 
     def shares(self, x: Tensor) -> Tensor:
-        """Return each expert's share in the result, (B, K): small ones 0, the others adding up to 1."""
-        shares = self.router(x).softmax(1)
-        # The largest of many may be small itself.
-        least = shares.amax(1, keepdim=True).clamp_max(LEAST)
-        kept = shares * (shares >= least)
+        """Return how probable each family is, (B, K): improbable ones 0, the others adding up to 1.
+
+        Where none is probable enough the first is.
+        """
+        probable = self.router(x).softmax(1)
+        kept = probable * (probable >= probable.new_tensor(self.config.least))
+        none = kept.sum(1, keepdim=True) == 0
+        first = torch.zeros_like(kept).index_fill(1, torch.tensor([0], device=x.device), 1.0)
+        kept = torch.where(none, first, kept)
         return kept / kept.sum(1, keepdim=True)
 
     def blend(self, x: Tensor, run: Callable[[Expert, Tensor], Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -33,7 +34,7 @@ class Step:
         self._fabric, self._net, self._optimizer, self._config = fabric, net, optimizer, config
         self._feature = feature
         self._weight = config.fpl.weight if feature is not None else config.features
-        self._experts = network if isinstance(network, Experts) else None
+        self._families = network.config if isinstance(network, Experts) else None
         now, mean = network.state_dict(), ema.state_dict()
         floats = [k for k, v in now.items() if v.is_floating_point()]
         self._now, self._mean = [now[k] for k in floats], [mean[k] for k in floats]
@@ -79,7 +80,10 @@ class Step:
                 return restored, residual, None
             return restored, residual, finding_loss(out[:, 1:], self._fabric.to_device(batch.features))
         noisy = self._fabric.to_device(batch.noisy).contiguous(memory_format=torch.channels_last)
-        denoised = noisy - (self._net(noisy) if self._experts is None else self._routed(self._experts, noisy))
+        if self._families is not None:
+            families = torch.tensor([self._families.family(label) for label in batch.labels], device=noisy.device)
+            return noisy, F.cross_entropy(self._net(noisy).float(), families), None
+        denoised = noisy - self._net(noisy)
         residual = residual_loss(denoised, clean, self._config.loss)
         if self._feature is None:
             return denoised, residual, None
@@ -88,13 +92,6 @@ class Step:
             maps = self._feature.clean_map(originals)
             maps = maps.repeat_interleave(batch.copies, 0) if batch.copies > 1 else maps
             return denoised, residual, self._feature(denoised.float(), maps)
-
-    def _routed(self, experts: Experts, noisy: Tensor) -> Tensor:
-        """Return the mean of the experts' noises by the router's shares: it learns what each is worth, not its name."""
-        with torch.no_grad(), self._fabric.autocast():
-            noises = torch.stack([expert(noisy) for expert in experts.experts])
-        shares = self._net(noisy).float().softmax(1)
-        return (shares.T[:, :, None, None, None] * noises.float()).sum(0)
 
     @torch.no_grad()
     def _average(self, keep: float) -> None:

@@ -29,31 +29,28 @@ def runs(tiny_store, tmp_path_factory):
     return [str(place / "gaussian"), str(place / "salt-pepper")]
 
 
-def test_the_router_learns_what_each_expert_is_worth(tiny_store, tmp_path, runs):
-    careful = tmp_path / "careful"  # of one step: it finds next to nothing wrong, the other one knows no better
-    small(
-        tiny_store,
-        careful,
-        **{"net.type": "shading", "net.width": 4, "net.depth": 2, "data.noises": ["gaussian"], "steps": 1},
-    )
-    experts = [runs[1], str(careful)]
-    settings = {"net.type": "experts", "net.experts": experts, "net.router": 8, "data.noises": ["gaussian"]}
+def test_the_router_learns_which_noise_it_is(tiny_store, tmp_path, runs):
+    settings = {
+        "net.type": "experts",
+        "net.experts": runs,
+        "net.router": 8,
+        "data.noises": ["gaussian", "salt-pepper"],
+        "data.even": 1.0,
+    }
     losses = []
 
     def note(event):
         if event["event"] == "step":
             losses.append(event["loss"])
 
-    model = small(tiny_store, tmp_path / "run", steps=80, learning_rate=3e-3, ema=0.9, report=note, **settings)
+    model = small(tiny_store, tmp_path / "run", steps=120, learning_rate=3e-3, ema=0.9, report=note, **settings)
     net = load_net(find_model(tmp_path / "run"))
     assert isinstance(net, Experts)
-    assert net.config.families == (("salt-pepper",), ("gaussian",))
-    for own, run in zip(net.experts, experts, strict=True):
+    assert net.config.families == (("gaussian",), ("salt-pepper",))
+    for own, run in zip(net.experts, runs, strict=True):
         assert torch.equal(state(own), state(load_net(find_model(run))))
-    assert [e["name"] for e in model.card.training["experts"]] == ["salt-pepper", "careful"]
-    noisy = 0.5 + 0.1 * torch.randn(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert net.router(noisy).softmax(1)[:, 1].min() > 0.9
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    assert [e["name"] for e in model.card.training["experts"]] == ["gaussian", "salt-pepper"]
+    assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:20])
 
 
 def test_a_router_may_go_on_with_other_experts(tiny_store, tmp_path, runs):
