@@ -19,7 +19,7 @@ LENGTHS = (2.5, 60.0)
 BAND = (0.02, 0.35)  # cycles a pixel: below is anatomy, above noise
 RADII, ANGLES, COUNT = 48, 180, 60
 DEPTH = 3e-3  # of a zero: windows leak, and noise fills
-MAYBE, SURE = 0.4, 0.55  # correlations: of the coarse search, and of the fine one from which on it is undone
+MAYBE, SURE = 0.4, 0.62  # correlations: of the coarse search, and of the fine one from which on it is undone
 STEPS = 60
 # Damping, and the noise from which on more is needed: at a zero of the spectrum there is nothing but noise.
 DAMPING, QUIET = 1e-4, 0.003
