@@ -21,7 +21,7 @@ from medfpl.bench.plotting import COLOURS, new_figure, plain
 from medfpl.bench.tasks.profiles import edge_width, find_edges, profiles_of
 from medfpl.bench.tasks.regions import classes, local_sd, plane
 from medfpl.bench.tasks.spectra import power_spectrum
-from medfpl.inverse import INVERSES, undo
+from medfpl.denoisers.methods.medfpl import NetworkDenoiser
 from medfpl.io import read
 from medfpl.nets.experts import CERTAIN, LEAST, Experts
 from medfpl.nets.weights import find_model
@@ -235,9 +235,9 @@ def _mean_psnr(cases: Sequence[Case], corrupted: Callable[[Case], Tensor], engin
 
 def routes(cases: Sequence[Case], native: Sequence[Case], engine: Engine) -> Iterator[str]:
     """Yield which expert was asked, and how much it counted, for each noise and for clean images at their own size."""
-    net = getattr(engine.denoiser, "net", None)
-    if not isinstance(net, Experts):
+    if not (isinstance(engine.denoiser, NetworkDenoiser) and isinstance(engine.denoiser.net, Experts)):
         return
+    net = engine.denoiser.net
     seen: dict[str, list[Tensor]] = {"clean": [c.image for c in cases], "clean, own size": [c.image for c in native]}
     for name in NOISES.names():
         for strength in (0.2, 0.5, 0.8):
@@ -253,7 +253,7 @@ def routes(cases: Sequence[Case], native: Sequence[Case], engine: Engine) -> Ite
             ]
     rows = []
     for name, images in seen.items():
-        shares = torch.cat([net.shares(undo(x, tuple(INVERSES))[0]) for x in images]).mean(0).tolist()
+        shares = torch.cat([net.shares(engine.denoiser.undone(x)[0]) for x in images]).mean(0).tolist()
         rows.append((name, *(f"{share:.2f}" for share in shares)))
     yield (
         "## Who is asked\n\nThe mean share of each expert in the result, by noise and strength, after what is "

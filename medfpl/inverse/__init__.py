@@ -20,15 +20,14 @@ class Inverse:
     the numbers, and returns the image without the artifact.
     """
 
-    noise: str
     find: Callable[[Tensor], dict[str, float] | None]
     undo: Callable[[Tensor, dict[str, float]], Tensor]
 
 
 # In the order in which they are undone: a wave lies on top of what was blurred.
 INVERSES: dict[str, Inverse] = {
-    "stripes": Inverse("structured", stripes.find, stripes.undo),
-    "motion-blur": Inverse("motion", motion_blur.find, motion_blur.undo),
+    "stripes": Inverse(stripes.find, stripes.undo),
+    "motion-blur": Inverse(motion_blur.find, motion_blur.undo),
 }
 
 
@@ -37,9 +36,9 @@ def undo(x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, list[Found]]:
 
     An image in which nothing is found comes back bit for bit.
     """
-    cleaned, found = [], []
     if not names:
         return x, [{} for _ in x]
+    cleaned, found = [], []
     for image in x[:, 0].cpu():  # a few small transforms: no work for an accelerator
         here: Found = {}
         for name in names:

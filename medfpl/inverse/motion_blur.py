@@ -5,6 +5,7 @@ Blind for length and direction: a movement over L pixels multiplies the spectrum
 that of every movement. Least squares by conjugate gradients undo it, with the image mirrored at its borders.
 """
 
+from functools import cache
 from math import ceil, log10, pi
 
 import torch
@@ -21,8 +22,9 @@ RADII, ANGLES, COUNT = 48, 180, 60
 DEPTH = 3e-3  # of a zero: windows leak, and noise fills
 MAYBE, SURE = 0.4, 0.62  # correlations: of the coarse search, and of the fine one from which on it is undone
 STEPS = 60
-# Damping, and the noise from which on more is needed: at a zero of the spectrum there is nothing but noise.
-DAMPING, QUIET = 1e-4, 0.003
+# Damping: the power of the noise over this one's, as Wiener's filter has it for an image of so much power at each
+# frequency, and some where there is none. At a zero of the spectrum there is nothing but noise to be raised.
+SIGNAL, DAMPING = 0.04, 1e-4  # working units; a share
 _SAMPLES = 6000
 _FLOOR = 1e-7
 
@@ -44,13 +46,16 @@ def find(image: Tensor) -> dict[str, float] | None:
 
 
 def undo(image: Tensor, found: dict[str, float]) -> Tensor:
-    """Return the image (H, W) of which ``image`` is the movement's blur, the least one in norm that explains it."""
+    """Return the image (H, W) of which ``image`` is the movement's blur, as near to ``image`` as explains it.
+
+    Its borders do not repeat, so that no division of spectra (denoisers.hqs.Blurred) undoes it.
+    """
     seen = image.detach().float().cpu()[None, None]
     reach = ceil(found["length"] / 2) + 1
     size = [n + 2 * reach for n in seen.shape[-2:]]
     psf = line_psf(torch.tensor([found["length"]]), torch.tensor([found["angle"]]), *size)
     otf = torch.fft.rfft2(psf)
-    damping = DAMPING * max(1.0, (found["noise"] / QUIET) ** 2)
+    damping = DAMPING + (found["noise"] / SIGNAL) ** 2
 
     def blur(x: Tensor) -> Tensor:
         y = torch.fft.irfft2(torch.fft.rfft2(mirror(x, reach)) * otf, s=size)
@@ -96,28 +101,32 @@ def _spectrum(image: Tensor) -> tuple[Tensor, float]:
     return (power + _FLOOR).log(), noise
 
 
-def _polar(logarithm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the log-spectrum on a polar grid (RADII, ANGLES), each radius less its mean; the radii and angles."""
-    radii = torch.linspace(*BAND, RADII)
-    angles = torch.arange(ANGLES) * (pi / ANGLES)
+def _coarse(logarithm: Tensor) -> tuple[float, float, float]:
+    """Return the best correlation over all movements, its length in px and its angle in radians."""
+    radii, angles = _polar_grid()
     rows, columns = radii[:, None] * -angles.sin(), radii[:, None] * angles.cos()
     grid = torch.stack([columns, rows], -1) * 2 * CROP / (CROP - 1) + 1 / (CROP - 1)
     polar = F.grid_sample(logarithm[None, None], grid[None], align_corners=True)[0, 0]
-    return polar - polar.mean(1, keepdim=True), radii, angles
+    polar = (polar - polar.mean(1, keepdim=True)).clamp(-6, 6) * radii[:, None].sqrt()
+    lengths, movements = _movements()
+    # Correlation over all directions at once: the log-power is the same half a turn further.
+    scores = torch.fft.irfft((torch.fft.rfft(polar) * movements).sum(1), n=ANGLES) / (polar.norm() + 1e-9)
+    best = int(scores.argmax())
+    return float(scores.max()), float(lengths[best // ANGLES]), float(angles[best % ANGLES])
 
 
-def _coarse(logarithm: Tensor) -> tuple[float, float, float]:
-    """Return the best correlation over all movements, its length in px and its angle in radians."""
-    polar, radii, angles = _polar(logarithm)
-    polar = polar.clamp(-6, 6) * radii[:, None].sqrt()
+def _polar_grid() -> tuple[Tensor, Tensor]:
+    return torch.linspace(*BAND, RADII), torch.arange(ANGLES) * (pi / ANGLES)
+
+
+@cache
+def _movements() -> tuple[Tensor, Tensor]:
+    """Return the lengths searched, and the conjugate transform over all directions of the zeros of each, of norm 1."""
+    radii, angles = _polar_grid()
     lengths = torch.logspace(log10(LENGTHS[0]), log10(LENGTHS[1]), COUNT)
     zeros = _zeros(lengths.view(-1, 1, 1) * radii[:, None] * angles.cos())
     zeros = (zeros - zeros.mean(2, keepdim=True)) * radii[:, None].sqrt()
-    # Correlation over all directions at once: the log-power is the same half a turn further.
-    product = torch.fft.rfft(polar) * torch.fft.rfft(zeros).conj()
-    scores = torch.fft.irfft(product.sum(1), n=ANGLES) / (zeros.norm(dim=(1, 2))[:, None] * polar.norm() + 1e-9)
-    best = int(scores.argmax())
-    return float(scores.max()), float(lengths[best // ANGLES]), float(angles[best % ANGLES])
+    return lengths, torch.fft.rfft(zeros / zeros.norm(dim=(1, 2), keepdim=True)).conj()
 
 
 def _fine(logarithm: Tensor, length: float, angle: float) -> tuple[float, float, float]:

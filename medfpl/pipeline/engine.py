@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,11 +98,16 @@ class Denoised:
     undone: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was undone, in words."""
+        depth = len(self.scan.pixels)
+        where = "" if depth == 1 else " in {} of " + f"{depth} slices"
+        return tuple(f"{name} found and undone" + where.format(count) for name, count in sorted(self.undone.items()))
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What people should know of the scan and of what was done to it."""
-        depth = len(self.scan.pixels)
-        where = {name: f" in {count} of {depth} slices" if depth > 1 else "" for name, count in self.undone.items()}
-        return (*self.scan.source.notes, *(f"{name} found and undone{where[name]}" for name in sorted(where)))
+        return (*self.scan.source.notes, *self.remarks)
 
 
 @dataclass(frozen=True)
@@ -168,11 +174,14 @@ class Engine:
     def _two_steps(
         self, x: "Tensor", intensity: Intensity, valid: npt.NDArray[np.bool_] | None
     ) -> "tuple[Tensor, list[Found]]":
+        """Return ``denoise``'s result and what was found and undone on the way in each item."""
         found: list[Found] = []
+        remove: Callable[[Tensor], Tensor] | None = None
         if isinstance(self.denoiser, Undoing):
             x, found = self.denoiser.undone(x)
+            remove = self.denoiser.without_noise
         level = self._level(x, valid, intensity)
-        y = self._denoise(x, level)
+        y = self._within_memory(remove or partial(self.denoiser.denoise, noise_level=level), x)
         if self.mean_drifts and intensity.kind == "ct":
             from medfpl.denoisers.local_mean import restore_mean
 
@@ -186,13 +195,11 @@ class Engine:
             return None
         return _estimate(x, valid)
 
-    def _denoise(self, x: "Tensor", level: "Tensor | float | None") -> "Tensor":
+    def _within_memory(self, act: "Callable[[Tensor], Tensor]", x: "Tensor") -> "Tensor":
         import torch
 
         try:
-            if isinstance(self.denoiser, Undoing):
-                return self.denoiser.without_noise(x)
-            return self.denoiser.denoise(x, noise_level=level)
+            return act(x)
         except torch.OutOfMemoryError:
             raise MedfplError(f"not enough memory on {self.device}", "try --device cpu") from None
 

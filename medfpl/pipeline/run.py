@@ -255,7 +255,8 @@ def _denoise_file(
     if wishes.preview:
         write_preview(scan, result.scan, preview_target(job.target), overwrite=overwrite)
     options = wishes.for_format(scan.source.format)
-    written = write(result.scan, job.target, engine.derivation, overwrite=overwrite, **options)
+    derivation = replace(engine.derivation, remarks=result.remarks)
+    written = write(result.scan, job.target, derivation, overwrite=overwrite, **options)
     seconds = time.monotonic() - started
     if collect is not None:
         collect(job, scan, result, *_seen(found))

@@ -90,3 +90,11 @@ def test_nothing_is_looked_for_where_nothing_is_to_be_undone(radiograph):
     same, found = undo(x, ())
     assert same is x
     assert found == [{}]
+
+
+@pytest.mark.parametrize("noise", [0.001, 0.0025, 0.005])
+def test_under_noise_it_is_undone_no_further_than_it_gains(radiograph, noise):
+    generator = torch.Generator().manual_seed(2)
+    seen = blurred(radiograph, 21.0, 40.0) + noise * torch.randn(radiograph.shape, generator=generator)
+    numbers = {"length": 21.0, "angle": 40.0, "noise": noise}
+    assert psnr(motion_blur.undo(seen, numbers), radiograph) > psnr(seen, radiograph) + 1
