@@ -24,10 +24,11 @@ class Inverse:
     undo: Callable[[Tensor, dict[str, float]], Tensor]
 
 
-# In the order in which they are undone: a wave lies on top of what was blurred.
+# In the order in which they are undone: a blurred image is so smooth that little in it looks like a wave, and a wave
+# that lay on it is still one when it is sharp.
 INVERSES: dict[str, Inverse] = {
-    "stripes": Inverse(stripes.find, stripes.undo),
     "motion-blur": Inverse(motion_blur.find, motion_blur.undo),
+    "stripes": Inverse(stripes.find, stripes.undo),
 }
 
 

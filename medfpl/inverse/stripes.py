@@ -19,9 +19,11 @@ FINAL_SAMPLES, FINAL_STEPS = 20000, 12
 # fitted along, and a real wave is the same in every part of the image.
 CUBIC = tuple((i, j) for i in range(4) for j in range(4 - i) if i + j)
 PARTS = 3
-SPREAD = 0.3  # of the wave's amplitude: the upper median part differs from the whole by less
-EVIDENCE = 0.15  # gain in the mean of log(1 + (e/s)^2), over that spread
-FAINTEST, STRONGEST = 0.002, 1.0  # working units: amplitude
+# A wave is sure where it differs by less than a share SAME of its amplitude between the parts (the upper median part's
+# difference), or where the fit gains much: the mean of log(1 + (e/s)^2) falls by more than EVIDENCE times that share.
+SAME, EVIDENCE = 0.08, 0.7
+LEAST = 0.005  # of the gain: where a wave is nothing beside the rest, it may be the same everywhere by chance
+FAINTEST, STRONGEST = 0.01, 1.0  # working units: amplitude
 _LEAST = 1e-4  # working units a pixel: differences are not known better
 
 
@@ -46,15 +48,13 @@ def find(image: Tensor) -> dict[str, float] | None:
     top, left = (max(0, (n - CROP) // 2) for n in image.shape)
     crop = image[top : top + CROP, left : left + CROP]
     fits = [_fit(crop, f, torch.zeros(2).double(), SAMPLES, STEPS) for f in _candidates(crop)]
-    best = max(fits, key=lambda fit: fit.gain)
-    if best.gain < EVIDENCE / 2 * best.spread:
+    best = max(filter(_is_wave, fits), key=lambda fit: fit.gain, default=None)
+    if best is None or best.gain < LEAST / 2:
         return None
     shift = 2 * pi * (best.frequency * torch.tensor([top, left])).sum()  # the crop's first pixel is not the image's
     turn = torch.stack([torch.stack([shift.cos(), shift.sin()]), torch.stack([-shift.sin(), shift.cos()])])
     fit = _fit(image, best.frequency, turn @ best.amplitude, FINAL_SAMPLES, FINAL_STEPS)
-    if float(fit.frequency.norm()) < 1 / LONGEST or not FAINTEST < float(fit.amplitude.norm()) < STRONGEST:
-        return None
-    if fit.spread > SPREAD or fit.gain < EVIDENCE * fit.spread:
+    if not _is_wave(fit) or fit.gain < LEAST or (fit.spread > SAME and fit.gain < EVIDENCE * fit.spread):
         return None
     (rows, columns), (sine, cosine) = fit.frequency.tolist(), fit.amplitude.tolist()
     numbers = {"cycles_row": rows, "cycles_column": columns, "sine": sine, "cosine": cosine}
@@ -73,6 +73,11 @@ def undo(image: Tensor, found: dict[str, float]) -> Tensor:
     if float(wave[cut].max() - wave[cut].min()) > found["amplitude"] / 4:
         wave = wave.masked_fill(cut & (wave < 0), 0.0)
     return (image - wave).to(image.dtype)
+
+
+def _is_wave(fit: _Fit) -> bool:
+    """Whether the fit went to a wave, and not to a slope that a part of a huge one looks like."""
+    return float(fit.frequency.norm()) >= 1 / LONGEST and FAINTEST < float(fit.amplitude.norm()) < STRONGEST
 
 
 def _differences(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,30 +121,42 @@ def _fit(image: Tensor, frequency: Tensor, amplitude: Tensor, samples: int, step
     rows, columns = torch.arange(0, height, stride), torch.arange(0, width, stride)
     at = [g.flatten().double() for g in torch.meshgrid(rows, columns, indexing="ij")]
     target = torch.cat([g[::stride, ::stride].flatten() for g in _differences(image)])
+    # What lies at black may have been cut off there, and says nothing of the wave.
+    shown = image > image.min()
+    pairs = (shown[1:, :-1] & shown[:-1, :-1], shown[:-1, 1:] & shown[:-1, :-1])
+    shown = torch.cat([p[::stride, ::stride].flatten() for p in pairs])
+    if int(shown.sum()) < len(shown) // 10:
+        return _Fit(frequency, amplitude, 0.0, 1.0)
     smooth = _cubic(at[0] / height * 2 - 1, at[1] / width * 2 - 1, (2 / height, 2 / width))
     cubic = torch.zeros(len(CUBIC)).double()
     farthest = 0.3 / min(height, width)  # a step: no further than to the next peak
-    scale = _scale(target)
+    scale = _scale(target[shown])
     for step in range(steps + 1):
         basis, slopes = _wave(at, frequency, amplitude)
         residual = target - basis @ amplitude - smooth @ cubic
-        scale = _scale(residual) if step > 1 else scale
+        scale = _scale(residual[shown]) if step > 1 else scale
         if step == steps:
             break
-        weight = 1 / (1 + (residual / scale).square())
+        weight = shown / (1 + (residual / scale).square())
         free = step > 2  # the amplitude first: without one, the frequency has no meaning
         change = _least_squares(torch.cat([basis, smooth, *([slopes] if free else [])], 1), residual, weight)
         amplitude, cubic = amplitude + change[:2], cubic + change[2 : 2 + len(CUBIC)]
         if free:
             frequency = frequency + change[-2:].clamp(-farthest, farthest)
-    with_wave = torch.log1p((residual / scale).square()).mean()
-    without = torch.log1p(((residual + basis @ amplitude) / scale).square()).mean()
-    weight = 1 / (1 + (residual / scale).square())
+    with_wave = torch.log1p((residual / scale).square())[shown].mean()
+    without = torch.log1p(((residual + basis @ amplitude) / scale).square())[shown].mean()
+    weight = shown / (1 + (residual / scale).square())
     part = (at[0] * PARTS / height).long() * PARTS + (at[1] * PARTS / width).long()
-    part = torch.cat([part, part])
-    moved = [_least_squares(basis[m], residual[m], weight[m]).norm() for k in range(PARTS**2) if (m := part == k).any()]
-    differs = torch.stack(moved).sort().values[len(moved) // 2 + 1]
-    return _Fit(frequency, amplitude, float(without - with_wave), float(differs / amplitude.norm().clamp_min(1e-9)))
+    part = torch.cat([part, part]).masked_fill(~shown, -1)
+    moved = [
+        _least_squares(basis[m], residual[m], weight[m]).norm()
+        for k in range(PARTS**2)
+        if int((m := part == k).sum()) > len(shown) // 200
+    ]
+    if len(moved) <= PARTS**2 // 2:  # too little of the image to see that it is the same everywhere
+        return _Fit(frequency, amplitude, 0.0, 1.0)
+    differs = torch.stack(moved).sort().values[len(moved) // 2 + 1] / amplitude.norm().clamp_min(1e-9)
+    return _Fit(frequency, amplitude, float(without - with_wave), float(differs))
 
 
 def _wave(at: list[Tensor], frequency: Tensor, amplitude: Tensor) -> tuple[Tensor, Tensor]:
