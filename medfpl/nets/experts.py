@@ -20,8 +20,8 @@ from medfpl.nets.shading import Shading, ShadingConfig
 # after the third and at the whole image after the last.
 _STAGES, _TEXTURE = (1, 2, 3, 4, 4, 4), 3
 _HIDDEN = 64
-# An expert less probable than this is not asked: one for noise, and one for artifacts, which changes what an image
-# shows and must be nearly certain.
+# An expert less probable than this is not asked: one for noise, and by default one for artifacts, which changes what
+# an image shows and must be nearly certain.
 LEAST, CERTAIN = 0.1, 0.9
 # Noises that are random from pixel to pixel; a family without any is one of artifacts.
 RANDOM = frozenset(
@@ -34,11 +34,15 @@ Expert = DRUNet | Shading
 
 @dataclass(frozen=True)
 class ExpertsConfig:
-    """The shape of each expert, the noises of its family (the first also has clean images), the router's width."""
+    """The shape of each expert, the noises of its family (the first also has clean images), the router's width.
+
+    An expert for artifacts is asked from a share of ``certain`` on.
+    """
 
     experts: tuple[DRUNetConfig | ShadingConfig, ...]
     families: tuple[tuple[str, ...], ...]
     router: int = 16
+    certain: float = CERTAIN
 
     @property
     def multiple(self) -> int:
@@ -48,7 +52,7 @@ class ExpertsConfig:
     @property
     def least(self) -> list[float]:
         """How probable each family must be for its expert to be asked."""
-        return [LEAST if RANDOM & set(family[:1]) else CERTAIN for family in self.families]
+        return [LEAST if RANDOM & set(family[:1]) else self.certain for family in self.families]
 
     @property
     def noises(self) -> list[str]:
@@ -70,6 +74,7 @@ class ExpertsConfig:
             "experts": [{"type": _TYPES[type(expert)], **expert.to_json()} for expert in self.experts],
             "families": [list(family) for family in self.families],
             "router": self.router,
+            "certain": self.certain,
         }
 
 
@@ -142,6 +147,12 @@ class Experts(nn.Module):
         kept = torch.where(none, first, kept)
         return kept / kept.sum(1, keepdim=True)
 
+    @torch.no_grad()
+    def products(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """Return the mean products of each two experts' errors, (B, K, K); shares w leave the error w' products w."""
+        errors = torch.stack([(noisy - expert(noisy) - clean).flatten(1) for expert in self.experts], 1)
+        return errors @ errors.mT / errors.shape[-1]
+
     def blend(self, x: Tensor, run: Callable[[Expert, Tensor], Tensor]) -> Tensor:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``."""
         shares = self.shares(x)
@@ -158,11 +169,15 @@ class Experts(nn.Module):
 
 
 def build_experts(
-    experts: Sequence[Expert], families: Sequence[Sequence[str]], router: int, generator: torch.Generator
+    experts: Sequence[Expert],
+    families: Sequence[Sequence[str]],
+    router: int,
+    generator: torch.Generator,
+    certain: float = CERTAIN,
 ) -> Experts:
     """Return copies of ``experts`` behind a router whose weights are drawn from ``generator`` with He's variance."""
     shapes = tuple(expert.config for expert in experts)
-    net = Experts(ExpertsConfig(shapes, tuple(tuple(family) for family in families), router))
+    net = Experts(ExpertsConfig(shapes, tuple(tuple(family) for family in families), router, certain))
     for own, given in zip(net.experts, experts, strict=True):
         own.load_state_dict(given.state_dict())
     with torch.no_grad():

@@ -313,18 +313,27 @@ def _shading(fields: dict[str, Any]) -> "Callable[[], Shading]":
     return lambda: Shading(config)
 
 
+_EXPERTS = {"experts", "families", "router"}
+
+
 def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
     from medfpl.nets.drunet import DRUNetConfig
-    from medfpl.nets.experts import Experts, ExpertsConfig
+    from medfpl.nets.experts import CERTAIN, Experts, ExpertsConfig
     from medfpl.nets.shading import ShadingConfig
 
     experts, families, router = fields["experts"], fields["families"], fields["router"]
+    certain = fields.get("certain", CERTAIN)  # cards made before it was a choice do not say it
     shapes = {"drunet": (_drunet, DRUNetConfig), "shading": (_shading, ShadingConfig)}
     if not (isinstance(experts, list) and isinstance(families, list) and 0 < len(experts) == len(families) <= 64):
         raise _unknown_architecture()
     if not all(isinstance(f, list) and all(isinstance(noise, str) for noise in f) for f in families):
         raise _unknown_architecture()
-    if not all(isinstance(e, dict) and e.get("type") in shapes for e in experts) or len(fields) != 3:
+    if (
+        not all(isinstance(e, dict) and e.get("type") in shapes for e in experts)
+        or set(fields) - {"certain"} != _EXPERTS
+    ):
+        raise _unknown_architecture()
+    if type(certain) not in (int, float) or not 0 <= certain <= 1:
         raise _unknown_architecture()
     _within((router, 1, 1024))
     made = []
@@ -335,5 +344,5 @@ def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
         made.append(shape(**given))
     if any(isinstance(e, DRUNetConfig) and not e.blind for e in made):
         raise BadInput("a prior is told the noise level, and an expert is blind")
-    config = ExpertsConfig(tuple(made), tuple(tuple(f) for f in families), router)
+    config = ExpertsConfig(tuple(made), tuple(tuple(f) for f in families), router, certain)
     return lambda: Experts(config)

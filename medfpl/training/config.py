@@ -39,6 +39,12 @@ class NetConfig(_Part):
     )
     experts: list[str] = Field(default=[], description="of experts: models or runs, each one's noises its family")
     router: int = Field(default=16, ge=4, le=256, description="of experts: the router's width")
+    route: Literal["noise", "error"] = Field(
+        default="noise", description="of experts: what the router learns: which noise it is, or which mean errs least"
+    )
+    certain: float = Field(
+        default=0.9, ge=0, le=1, description="of experts: share from which one for artifacts, not for noise, is asked"
+    )
     width: int = Field(default=16, ge=4, le=256, description="channels at the first level; the paper's: 64")
     blocks: int = Field(default=2, ge=1, le=16, description="of a drunet: residual blocks a level")
     context: bool = Field(default=True, description="of a drunet: sees rows, columns and noise of the whole image")
@@ -53,7 +59,7 @@ class NetConfig(_Part):
 
     def unet(self) -> dict[str, Any]:
         """Return what a UNetConfig takes."""
-        return self.model_dump(exclude={"type", "blocks", "context", "experts", "router"})
+        return self.model_dump(exclude={"type", "blocks", "context", "experts", "router", "route", "certain"})
 
 
 class DataConfig(_Part):
@@ -73,6 +79,7 @@ class DataConfig(_Part):
     clean: float = Field(default=0.08, ge=0, le=1, description="share of items left uncorrupted")
     even: float = Field(default=0.0, ge=0, le=1, description="share whose strength is uniform, not log-uniform")
     pair: float = Field(default=0.15, ge=0, le=1, description="share of items with a second noise")
+    pool: int = Field(default=0, ge=0, description="items drawn once, kept in memory and used again; 0: always new")
     workers: int = Field(default=1, ge=0, le=256, description="processes a device that prepare batches")
     cache_mb: int = Field(default=1024, ge=0, description="decoded slices each of them keeps, in MB")
 
@@ -226,6 +233,8 @@ def read_config(folder: Path | None, config: str | Path | RunConfig | None, chan
     else:
         own = folder / CONFIG if folder and (folder / CONFIG).is_file() else None
         chosen = _load(RunConfig, Path(config) if config else own, changes)
+    if chosen.net.type == "experts" and chosen.net.route == "error" and chosen.loss == "l1":
+        raise UsageError("loss=l1 cannot train a router by its error", "take mse, rmse, root or psnr")
     for name in (*chosen.data.noises, *chosen.data.noise_weights):
         NOISES.resolve(name)
     return chosen

@@ -27,12 +27,13 @@ class Batch:
     """Clean patches (B / copies, 1, P, P), each followed by its ``copies`` corruptions in ``noisy`` (B, 1, P, P).
 
     For a prior ``noisy`` is (B, 2, P, P): its second channel is the noise level. Working units; ``labels`` name each
-    item's first noise.
+    item's first noise. Batches of one ``number`` are the same.
     """
 
     clean: Tensor
     noisy: Tensor
     labels: list[str]
+    number: int
     features: Tensor | None = None
 
     @property
@@ -47,12 +48,12 @@ class Batch:
             mine = slice(k * size * self.copies, (k + 1) * size * self.copies)
             own = slice(k * size, (k + 1) * size)
             features = None if self.features is None else self.features[own]
-            yield Batch(self.clean[own], self.noisy[mine], self.labels[mine], features)
+            yield Batch(self.clean[own], self.noisy[mine], self.labels[mine], self.number * count + k, features)
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory, from where a GPU fetches it while it computes."""
         features = None if self.features is None else self.features.pin_memory()
-        return Batch(self.clean.pin_memory(), self.noisy.pin_memory(), self.labels, features)
+        return Batch(self.clean.pin_memory(), self.noisy.pin_memory(), self.labels, self.number, features)
 
 
 class Frames:
@@ -124,8 +125,9 @@ class Frames:
 class TrainingBatches(Dataset[Batch]):
     """Map-style: index = step. ``rank`` of ``world`` devices draws its own share of each global batch.
 
-    Each device's share must divide into ``parts``. Without ``corrupted`` the batches' noisy images are the clean ones.
-    With a ``white_level`` the noise is white, of a known level up to that one (see training.white).
+    Each device's share must divide into ``parts``. With a ``config.pool`` that many items are drawn and kept, and come
+    again in every pass, their batches in another order. Without ``corrupted`` the noisy images are the clean ones. With
+    a ``white_level`` the noise is white, of a known level up to that one (see training.white).
     """
 
     def __init__(
@@ -154,6 +156,9 @@ class TrainingBatches(Dataset[Batch]):
             names=tuple(config.noises), clean=config.clean, pair=config.pair, even=config.even, weights=weights
         )
         self._corrupted, self._white_level = corrupted, white_level
+        if 0 < config.pool < config.batch:
+            raise UsageError("data.pool is smaller than data.batch", "a batch is drawn from the pool")
+        self._pool: dict[int, Batch] = {}
         share = config.batch // world
         self._mine = range(rank * share, (rank + 1) * share, config.copies)
 
@@ -161,9 +166,19 @@ class TrainingBatches(Dataset[Batch]):
         return self._steps
 
     def __getitem__(self, step: int) -> Batch:
+        count = self._config.pool // self._config.batch
+        if not count:
+            return self._draw(step)
+        lap, place = divmod(step, count)
+        number = int(numpy_generator(self._seed, "pool", lap).permutation(count)[place])
+        if number not in self._pool:
+            self._pool[number] = self._draw(number)
+        return self._pool[number]
+
+    def _draw(self, number: int) -> Batch:
         frames, planted, contexts, seeds, corners = [], [], [], [], []
         for j in self._mine:
-            of_copies = [stable_seed(self._seed, "item", step * self._config.batch + j + c) for c in self._copies]
+            of_copies = [stable_seed(self._seed, "item", number * self._config.batch + j + c) for c in self._copies]
             rng = numpy_generator(of_copies[0], "frame")
             frame, context = self._frames.draw(rng, self._config.frame)
             if self._config.plant:
@@ -181,6 +196,7 @@ class TrainingBatches(Dataset[Batch]):
             torch.stack([_patch(x, c, size) for x, c in zip(clean, corners, strict=True)]),
             torch.stack([_patch(x, c, size) for x, c in zip(noisy, mine, strict=True)]),
             labels,
+            number,
             torch.stack([_patch(x, c, size) for x, c in zip(planted, corners, strict=True)]) if planted else None,
         )
 

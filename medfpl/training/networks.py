@@ -56,7 +56,7 @@ def join_experts(
         other = next(name for name, (net, _) in experts.items() if not isinstance(net, DRUNet | Shading))
         raise UsageError(f"net.experts: {other} cannot be one", "an expert is a drunet or a shading network")
     families = [noises for _, noises in experts.values()]
-    whole = build_experts(nets, families, config.net.router, torch_generator(config.seed, "init"))
+    whole = build_experts(nets, families, config.net.router, torch_generator(config.seed, "init"), config.net.certain)
     for noise in [NOISES.resolve(n) for n in config.data.noises] or NOISES.names():
         try:
             whole.config.family(noise)

@@ -12,7 +12,7 @@ from medfpl.explain.loss import FeaturePreservingLoss
 from medfpl.nets.experts import Experts
 from medfpl.training.config import TrainConfig
 from medfpl.training.data import Batch
-from medfpl.training.losses import finding_loss, residual_loss
+from medfpl.training.losses import finding_loss, residual_loss, squared_loss
 
 # What a step returns, in this order; what was not measured is NaN.
 COLUMNS = ("loss", "residual", "feature", "gradient", "residual_norm", "feature_norm")
@@ -34,7 +34,8 @@ class Step:
         self._fabric, self._net, self._optimizer, self._config = fabric, net, optimizer, config
         self._feature = feature
         self._weight = config.fpl.weight if feature is not None else config.features
-        self._families = network.config if isinstance(network, Experts) else None
+        self._experts = network if isinstance(network, Experts) else None
+        self._products: dict[int, Tensor] = {}
         now, mean = network.state_dict(), ema.state_dict()
         floats = [k for k, v in now.items() if v.is_floating_point()]
         self._now, self._mean = [now[k] for k in floats], [mean[k] for k in floats]
@@ -80,9 +81,8 @@ class Step:
                 return restored, residual, None
             return restored, residual, finding_loss(out[:, 1:], self._fabric.to_device(batch.features))
         noisy = self._fabric.to_device(batch.noisy).contiguous(memory_format=torch.channels_last)
-        if self._families is not None:
-            families = torch.tensor([self._families.family(label) for label in batch.labels], device=noisy.device)
-            return noisy, F.cross_entropy(self._net(noisy).float(), families), None
+        if self._experts is not None:
+            return noisy, self._routing(self._experts, batch, clean, noisy), None
         denoised = noisy - self._net(noisy)
         residual = residual_loss(denoised, clean, self._config.loss)
         if self._feature is None:
@@ -92,6 +92,20 @@ class Step:
             maps = self._feature.clean_map(originals)
             maps = maps.repeat_interleave(batch.copies, 0) if batch.copies > 1 else maps
             return denoised, residual, self._feature(denoised.float(), maps)
+
+    def _routing(self, whole: Experts, batch: Batch, clean: Tensor, noisy: Tensor) -> Tensor:
+        """Return what the router's logits cost: by the noise's name, or by the error of the mean they make."""
+        logits = self._net(noisy).float()
+        if self._config.net.route == "noise":
+            families = [whole.config.family(label) for label in batch.labels]
+            return F.cross_entropy(logits, torch.tensor(families, device=noisy.device))
+        products = self._products.get(batch.number)
+        if products is None:
+            products = whole.products(noisy, clean)
+            if self._config.data.pool:  # the experts do not change, and these images come again
+                self._products[batch.number] = products
+        shares = logits.softmax(1)
+        return squared_loss(torch.einsum("bk,bkl,bl->b", shares, products, shares), self._config.loss)
 
     @torch.no_grad()
     def _average(self, keep: float) -> None:

@@ -1,5 +1,7 @@
 """Experts: what is asked of whom, that the result is their weighted mean, and that only the router learns."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -53,6 +55,23 @@ def test_the_improbable_are_not_asked_and_the_others_are_weighted(net):
     wanted = (1 - share) * net.experts[0](x) + share * net.experts[1](x)
     assert torch.allclose(noise, wanted, atol=1e-6)
     assert torch.allclose(net(x), wanted, atol=1e-6)
+
+
+def test_an_artifact_needs_a_certainty_of_ones_own(net):
+    x = torch.rand(1, 1, 24, 32, generator=seeded(1))
+    decided(net, 0.0, 0.0, 1.5)  # 0.15, 0.15, 0.69
+    assert net.shares(x)[0, 2] == 0
+    net.config = replace(CONFIG, certain=0.5)
+    assert net.shares(x)[0, 2].item() == pytest.approx(0.69, abs=0.01)
+
+
+def test_products_give_the_error_of_any_mean(net):
+    clean = torch.rand(2, 1, 24, 32, generator=seeded(1))
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=seeded(2))
+    shares = torch.tensor([0.2, 0.5, 0.3])
+    mean = sum(share * expert(noisy) for share, expert in zip(shares, net.experts, strict=True))
+    error = (noisy - mean - clean).square().mean((1, 2, 3))
+    assert torch.allclose(shares @ net.products(noisy, clean) @ shares, error, rtol=1e-4)
 
 
 def test_each_item_of_a_batch_goes_its_own_way(net):

@@ -91,6 +91,8 @@ def test_changed_weights_are_refused(run):
         ({"architecture": experts(experts=[{"type": "shading", "width": 1 << 20}])}, "does not know"),
         ({"architecture": experts(experts=[{"type": "drunet", "width": 4, "blocks": 1}])}, "an expert is blind"),
         ({"architecture": experts(more=1)}, "does not know"),
+        ({"architecture": experts(certain=1.5)}, "does not know"),
+        ({"architecture": experts(certain=True)}, "does not know"),
         ({"architecture": experts()}, "do not fit"),
         ({"architecture": {"type": "shading"}}, "do not fit"),
         ({"file": "../weights.safetensors"}, "outside"),

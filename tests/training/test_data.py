@@ -31,6 +31,19 @@ def test_devices_share_one_global_batch(tiny_store):
     assert torch.equal(torch.cat([h.noisy for h in halves]), whole.noisy)
 
 
+def test_a_pool_is_drawn_once_and_comes_again_in_another_order(tiny_store):
+    config = CONFIG.model_copy(update={"pool": 14})  # three batches of 4, and 2 items too few for another
+    data, always_new = TrainingBatches(tiny_store, config, 3, 30), TrainingBatches(tiny_store, CONFIG, 3, 3)
+    numbers = [data[step].number for step in range(30)]
+    assert all(sorted(numbers[lap : lap + 3]) == [0, 1, 2] for lap in range(0, 30, 3))
+    assert len({tuple(numbers[lap : lap + 3]) for lap in range(0, 30, 3)}) > 1
+    for step in (0, 7, 29):
+        assert torch.equal(data[step].noisy, always_new[numbers[step]].noisy)
+    later = TrainingBatches(tiny_store, config, 3, 30)  # a training that goes on meets the same
+    assert [later[step].number for step in (7, 29)] == [numbers[7], numbers[29]]
+    assert {part.number for part in data[0].parts(2)} == {2 * numbers[0], 2 * numbers[0] + 1}
+
+
 def test_only_training_patients_are_drawn(tiny_store):
     data = TrainingBatches(tiny_store, CONFIG, 0, 50)
     for step in range(50):

@@ -1,5 +1,7 @@
 """Training the router of experts: from runs to a run, the experts unchanged, and what cannot be joined."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from training_tools import SMALL, state
 
 from medfpl.errors import UsageError
 from medfpl.nets.experts import Experts
-from medfpl.nets.weights import find_model, load_net
-from medfpl.training.config import load_config, read_config
+from medfpl.nets.weights import find_model, load_net, save_net
+from medfpl.training.config import DataConfig, load_config, read_config
+from medfpl.training.data import TrainingBatches
 from medfpl.training.networks import build_network
 from medfpl.training.run import train
 
@@ -51,6 +54,46 @@ def test_the_router_learns_which_noise_it_is(tiny_store, tmp_path, runs):
         assert torch.equal(state(own), state(load_net(find_model(run))))
     assert [e["name"] for e in model.card.training["experts"]] == ["gaussian", "salt-pepper"]
     assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:20])
+
+
+def test_the_router_learns_which_expert_errs_least(tiny_store, tmp_path, runs):
+    """One expert leaves the image alone and one removes it: by the error the first is right, whatever the noise."""
+    nothing, everything = (load_net(find_model(run)) for run in runs)
+    for net, gain in ((nothing, 1.0), (everything, 0.0)):
+        for weight in net.parameters():
+            weight.zero_()
+        net.m_head.weight[0, 0, 1, 1] = net.m_tail.weight[0, 0, 1, 1] = gain**0.5
+    folders = [str(tmp_path / name) for name in ("nothing", "everything")]
+    for folder, run, net in zip(folders, runs, (nothing, everything), strict=True):
+        save_net(net, Path(folder), find_model(run).card.to_json())
+    report = []
+    settings = {
+        "net.type": "experts",
+        "net.experts": folders[::-1],
+        "net.router": 8,
+        "net.route": "error",
+        "net.certain": 0.5,
+        "data.noises": ["gaussian", "salt-pepper"],
+        "data.pool": 8,
+    }
+    small(
+        tiny_store,
+        tmp_path / "run",
+        steps=60,
+        learning_rate=1e-2,
+        ema=0.5,
+        loss="rmse",
+        report=report.append,
+        **settings,
+    )
+    losses = [event["loss"] for event in report if event["event"] == "step"]
+    assert losses[-1] < 0.5 * losses[0]
+    net = load_net(find_model(tmp_path / "run"))
+    assert net.config.certain == 0.5
+    unseen = TrainingBatches(tiny_store, DataConfig(frame=40, patch=32, noises=["gaussian"]), 9, 1)[0].noisy
+    assert net.shares(unseen).argmax(1).tolist() == [1] * len(unseen)
+    with pytest.raises(UsageError, match="l1 cannot train a router"):
+        small(tiny_store, tmp_path / "other", steps=1, loss="l1", **settings)
 
 
 def test_a_router_may_go_on_with_other_experts(tiny_store, tmp_path, runs):

@@ -24,7 +24,7 @@ class Batches:
     def __getitem__(self, step):
         if step == 2:
             self.trouble()
-        return Batch(torch.full((1, 1, 2, 2), float(step)), torch.zeros(1, 1, 2, 2), ["clean"])
+        return Batch(torch.full((1, 1, 2, 2), float(step)), torch.zeros(1, 1, 2, 2), ["clean"], step)
 
 
 def refuse():
