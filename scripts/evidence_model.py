@@ -23,7 +23,7 @@ from medfpl.bench.tasks.regions import classes, local_sd, plane
 from medfpl.bench.tasks.spectra import power_spectrum
 from medfpl.denoisers.methods.medfpl import NetworkDenoiser
 from medfpl.io import read
-from medfpl.nets.experts import CERTAIN, LEAST, Experts
+from medfpl.nets.experts import LEAST, Experts
 from medfpl.nets.weights import find_model
 from medfpl.noises import NOISES, corrupt
 from medfpl.pipeline import Recipe, load
@@ -258,8 +258,8 @@ def routes(cases: Sequence[Case], native: Sequence[Case], engine: Engine) -> Ite
     yield (
         "## Who is asked\n\nThe mean share of each expert in the result, by noise and strength, after what is "
         "undone first. One of random noise "
-        f"counts from a probability of {LEAST:g} on, one of artifacts from {CERTAIN:g}; where none does, the first.\n\n"
-        + table(("", *(", ".join(family) for family in net.config.families)), rows)
+        f"counts from a share of {LEAST:g} on, one of artifacts from {net.config.certain:g}; where none does, the "
+        "first.\n\n" + table(("", *(", ".join(family) for family in net.config.families)), rows)
     )
 
 
