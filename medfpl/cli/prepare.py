@@ -25,6 +25,15 @@ Size = Annotated[
         "--size", min=0, max=4096, help="Longer side of a slice in pixels; 0: native.", rich_help_panel=CHOICE
     ),
 ]
+Planes = Annotated[
+    str,
+    typer.Option(
+        "--planes",
+        metavar="WHICH",
+        help="acquired, or all: of volumes with nearly cubic voxels the two planes across, too.",
+        rich_help_panel=CHOICE,
+    ),
+]
 Train = Annotated[
     int | None, typer.Option("--train", min=1, metavar="N", help="At most N training slices.", rich_help_panel=SPLIT)
 ]
@@ -56,6 +65,7 @@ def prepare(
     kind: options.Kind = None,
     preset: PresetName = None,
     size: Size = 256,
+    planes: Planes = "acquired",
     train: Train = None,
     test: Test = None,
     split: SplitBy = "patient",
@@ -82,6 +92,8 @@ def prepare(
         raise UsageError(f"--preset {preset} is unknown", f"choose from {', '.join(PRESETS)}")
     if split not in ("patient", "image"):
         raise UsageError(f"--split {split} is unknown", "choose patient or image")
+    if planes not in ("acquired", "all"):
+        raise UsageError(f"--planes {planes} is unknown", "choose acquired or all")
     chosen = PRESETS.get(preset or "")
     settings = Settings(
         size=size,
@@ -91,6 +103,7 @@ def prepare(
         train=train,
         test=test,
         skip=chosen.skip if chosen else "",
+        planes=planes,
     )
     out = Output(as_json=as_json, quiet=quiet)
     known = read_table(table) if table else None

@@ -38,7 +38,8 @@ class Settings:
     """How a store is made; written into it. ``size`` is the longer side of a slice in pixels, 0 for native.
 
     ``train`` and ``test`` cap the number of slices in those splits (None: all), spread over all images.
-    ``split_by`` "image" splits by file, for collections without patients.
+    ``split_by`` "image" splits by file, for collections without patients. ``planes`` "all" also takes a volume's
+    slices across those acquired, where its voxels allow (store.planes).
     """
 
     size: int = 256
@@ -50,6 +51,7 @@ class Settings:
     val_share: float = 0.1
     test_share: float = 0.15
     skip: str = ""
+    planes: str = "acquired"
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain values."""

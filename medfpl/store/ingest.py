@@ -11,6 +11,7 @@ import numpy as np
 from medfpl.errors import BadInput, MedfplError
 from medfpl.scan import Scan
 from medfpl.store.find import Candidate, Settings, Source, Table, assign_splits, find_candidates
+from medfpl.store.planes import across
 from medfpl.store.store import Item, Store, create_store, finish_store, write_item, written
 
 
@@ -74,14 +75,20 @@ def fill_store(
 
 
 def convert(candidate: Candidate, target: Path, settings: Settings) -> None:
-    """Read one candidate, resize it if asked, and write it into the store."""
+    """Read one candidate, resize it if asked, and write it into the store, after the planes across it if asked."""
     scan = _read(candidate)
+    for name, volume in across(scan) if settings.planes == "all" else ():
+        _write(candidate, f"{candidate.id}-{name}", volume, target, settings)
+    _write(candidate, candidate.id, scan, target, settings)  # last: with its row the candidate is done
+
+
+def _write(candidate: Candidate, name: str, scan: Scan, target: Path, settings: Settings) -> None:
     values, slope, intercept, scale = _stored(scan, settings.size)
     if candidate.limit is not None and len(values) > candidate.limit:
         values = values[np.linspace(0, len(values) - 1, candidate.limit + 2).round().astype(int)[1:-1]]
     spacing = scan.geometry.spacing
     item = Item(
-        id=candidate.id,
+        id=name,
         kind=scan.intensity.kind,
         patient=candidate.patient,
         split=candidate.split,
