@@ -150,8 +150,9 @@ class Experts(nn.Module):
     @torch.no_grad()
     def products(self, noisy: Tensor, clean: Tensor) -> Tensor:
         """Return the mean products of each two experts' errors, (B, K, K); shares w leave the error w' products w."""
-        errors = torch.stack([(noisy - expert(noisy) - clean).flatten(1) for expert in self.experts], 1)
-        return errors @ errors.mT / errors.shape[-1]
+        errors = torch.stack([(noisy - expert(noisy).float() - clean).flatten(1) for expert in self.experts], 1)
+        with torch.autocast(errors.device.type, enabled=False):  # sums of many small squares
+            return errors @ errors.mT / errors.shape[-1]
 
     def blend(self, x: Tensor, run: Callable[[Expert, Tensor], Tensor]) -> Tensor:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``."""

@@ -101,7 +101,8 @@ class Step:
             return F.cross_entropy(logits, torch.tensor(families, device=noisy.device))
         products = self._products.get(batch.number)
         if products is None:
-            products = whole.products(noisy, clean)
+            with self._fabric.autocast():
+                products = whole.products(noisy, clean)
             if self._config.data.pool:  # the experts do not change, and these images come again
                 self._products[batch.number] = products
         shares = logits.softmax(1)
