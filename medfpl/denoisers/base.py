@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
     from medfpl.inverse import Found
+    from medfpl.scan import Kind
 
 
 class Denoiser(Protocol):
@@ -33,8 +34,8 @@ class Undoing(Denoiser, Protocol):
         """Return ``x`` without the artifacts found, the same where there are none, and what was found in each item."""
         ...
 
-    def without_noise(self, x: "torch.Tensor") -> "torch.Tensor":
-        """Return what ``denoise`` does, of an image whose artifacts are undone."""
+    def without_noise(self, x: "torch.Tensor", kind: "Kind | None" = None) -> "torch.Tensor":
+        """Return what ``denoise`` does, of an image whose artifacts are undone, and whose ``kind`` may be known."""
         ...
 
 

@@ -50,9 +50,14 @@ class ExpertsConfig:
         return max(expert.multiple for expert in self.experts)
 
     @property
+    def random(self) -> list[bool]:
+        """Whether each family is one of random noise, by its first, and not of artifacts."""
+        return [bool(RANDOM & set(family[:1])) for family in self.families]
+
+    @property
     def least(self) -> list[float]:
         """How probable each family must be for its expert to be asked."""
-        return [LEAST if RANDOM & set(family[:1]) else self.certain for family in self.families]
+        return [LEAST if random else self.certain for random in self.random]
 
     @property
     def noises(self) -> list[str]:
@@ -135,13 +140,15 @@ class Experts(nn.Module):
         """Return the noise (B, 1, H, W), or in training the logits (B, K)."""
         return self.router(x) if self.training else self.blend(x, lambda expert, part: expert(part))
 
-    def shares(self, x: Tensor) -> Tensor:
+    def shares(self, x: Tensor, artifacts: bool = True) -> Tensor:
         """Return how probable each family is, (B, K): improbable ones 0, the others adding up to 1.
 
-        Where none is probable enough the first is.
+        Where none is probable enough the first is. Without ``artifacts`` those of no random noise are never asked.
         """
         probable = self.router(x).softmax(1)
         kept = probable * (probable >= probable.new_tensor(self.config.least))
+        if not artifacts:
+            kept = kept * kept.new_tensor(self.config.random)
         none = kept.sum(1, keepdim=True) == 0
         first = torch.zeros_like(kept).index_fill(1, torch.tensor([0], device=x.device), 1.0)
         kept = torch.where(none, first, kept)
@@ -154,9 +161,9 @@ class Experts(nn.Module):
         with torch.autocast(errors.device.type, enabled=False):  # sums of many small squares
             return errors @ errors.mT / errors.shape[-1]
 
-    def blend(self, x: Tensor, run: Callable[[Expert, Tensor], Tensor]) -> Tensor:
+    def blend(self, x: Tensor, run: Callable[[Expert, Tensor], Tensor], artifacts: bool = True) -> Tensor:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``."""
-        shares = self.shares(x)
+        shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
         for share, expert in zip(shares.unbind(1), self.experts, strict=True):
             assert isinstance(expert, DRUNet | Shading)

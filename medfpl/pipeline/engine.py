@@ -179,7 +179,7 @@ class Engine:
         remove: Callable[[Tensor], Tensor] | None = None
         if isinstance(self.denoiser, Undoing):
             x, found = self.denoiser.undone(x)
-            remove = self.denoiser.without_noise
+            remove = partial(self.denoiser.without_noise, kind=intensity.kind)
         level = self._level(x, valid, intensity)
         y = self._within_memory(remove or partial(self.denoiser.denoise, noise_level=level), x)
         if self.mean_drifts and intensity.kind == "ct":

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,17 @@ def test_an_artifact_needs_a_certainty_of_ones_own(net):
     assert net.shares(x)[0, 2] == 0
     net.config = replace(CONFIG, certain=0.5)
     assert net.shares(x)[0, 2].item() == pytest.approx(0.69, abs=0.01)
+
+
+def test_where_no_artifact_can_be_none_is_asked_for(net):
+    x = torch.rand(1, 1, 24, 32, generator=seeded(1))
+    decided(net, 0.0, 1.0, 9.0)
+    assert net.shares(x)[0].tolist() == [0, 0, 1]
+    assert net.shares(x, artifacts=False)[0].tolist() == [1, 0, 0]  # nothing else is probable: the first
+    decided(net, 0.0, 1.0, 0.5)
+    shares = net.shares(x, artifacts=False)[0]
+    assert shares[2] == 0
+    assert shares[1] / shares[0] == pytest.approx(np.e)
 
 
 def test_products_give_the_error_of_any_mean(net):

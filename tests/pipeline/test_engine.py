@@ -9,11 +9,14 @@ import torch
 import medfpl
 from medfpl.denoisers.methods import mean as mean_module
 from medfpl.errors import BadInput, UsageError
+from medfpl.nets.drunet import DRUNetConfig, build_drunet
+from medfpl.nets.experts import build_experts
+from medfpl.nets.weights import save_net
 from medfpl.pipeline import NoiseLevel, Recipe, load, scan_of_array
 from medfpl.pipeline import engine as engine_module
 from medfpl.pipeline.devices import choose_device, list_devices
 from medfpl.pipeline.engine import fill_invalid, measure_noise
-from medfpl.scan import Intensity
+from medfpl.scan import Intensity, Kind
 
 
 class Recorder:
@@ -207,7 +210,7 @@ def test_what_was_undone_is_counted_noted_and_no_drift(monkeypatch: pytest.Monke
             lowered = torch.stack([image - 0.01 * b for image, b in zip(x, bright, strict=True)])
             return lowered, [{"light": {}} if b else {} for b in bright]
 
-        def without_noise(self, x: torch.Tensor) -> torch.Tensor:
+        def without_noise(self, x: torch.Tensor, kind: str | None = None) -> torch.Tensor:
             return x
 
         def denoise(self, x: torch.Tensor, *, noise_level: Any = None) -> torch.Tensor:
@@ -221,3 +224,20 @@ def test_what_was_undone_is_counted_noted_and_no_drift(monkeypatch: pytest.Monke
     assert result.undone == {"light": 2}
     assert result.notes == ("light found and undone in 2 of 3 slices",)
     assert np.allclose(result.scan.pixels - pixels, [[[0.0]], [[-20.0]], [[-20.0]]], atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("ct", False), ("xray", False), ("other", False), ("mr", True)])
+def test_an_expert_for_artifacts_is_asked_of_mr_alone(tmp_path: Path, kind: Kind, asked: bool) -> None:
+    shape = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
+    experts = [build_drunet(shape, torch.Generator().manual_seed(k)) for k in range(2)]
+    net = build_experts(experts, [("gaussian",), ("wrap-around",)], 4, torch.Generator().manual_seed(9))
+    torch.nn.init.zeros_(net.router.head[2].weight)
+    net.router.head[2].bias.data = torch.tensor([0.0, 9.0])  # sure of an artifact, whatever it sees
+    save_net(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
+    engine = load(Recipe(model=str(tmp_path / "run"), device="cpu", settings={"undo": "none"}))
+    x = torch.rand(1, 1, 40, 40, generator=torch.Generator().manual_seed(1))
+    found = replace(engine, mean_drifts=False).denoise(x, Intensity(kind, "1", 0.0, 1.0))
+    with torch.inference_mode():
+        wanted = x - experts[int(asked)](x)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.allclose(engine.denoiser.denoise(x), x - experts[1](x), atol=1e-5)  # nothing is known of its kind

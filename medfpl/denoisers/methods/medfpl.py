@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medfpl.nets.experts import Expert
     from medfpl.nets.unet import UNet
     from medfpl.nets.weights import Net
+    from medfpl.scan import Kind
 
 # The network sees values clamped to this range (working units); what lies outside keeps its excess.
 LOW, HIGH = -1.0, 3.0
@@ -47,11 +48,18 @@ class NetworkDenoiser:
         """Return ``x`` without the artifacts of ``undoes`` that are found in it, and what was found in each item."""
         return undo(x, self.undoes)
 
-    def without_noise(self, x: Tensor) -> Tensor:
-        """Return ``x`` less the noise that the network predicts."""
+    def without_noise(self, x: Tensor, kind: "Kind | None" = None) -> Tensor:
+        """Return ``x`` less the noise that the network predicts.
+
+        Folded images, steep fields and what else an expert for artifacts undoes only MR has; on a CT or an X-ray
+        such an expert could do nothing but harm, so where the ``kind`` is known it is asked of MR alone.
+        """
         with torch.inference_mode():
             seen = x.to(self.device, torch.float32).clamp(LOW, HIGH).contiguous(memory_format=torch.channels_last)
-            noise = self.net.blend(seen, self._run) if isinstance(self.net, Experts) else self._run(self.net, seen)
+            if isinstance(self.net, Experts):
+                noise = self.net.blend(seen, self._run, artifacts=kind in (None, "mr"))
+            else:
+                noise = self._run(self.net, seen)
             return x - noise.to(x.device, x.dtype)
 
     def _run(self, net: "UNet | Expert", seen: Tensor) -> Tensor:
