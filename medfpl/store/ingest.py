@@ -11,7 +11,7 @@ import numpy as np
 from medfpl.errors import BadInput, MedfplError
 from medfpl.scan import Scan
 from medfpl.store.find import Candidate, Settings, Source, Table, assign_splits, find_candidates
-from medfpl.store.planes import across
+from medfpl.store.planes import across, resize_slices
 from medfpl.store.store import Item, Store, create_store, finish_store, write_item, written
 
 
@@ -76,16 +76,19 @@ def fill_store(
 
 def convert(candidate: Candidate, target: Path, settings: Settings) -> None:
     """Read one candidate, resize it if asked, and write it into the store, after the planes across it if asked."""
-    scan = _read(candidate)
-    for name, volume in across(scan) if settings.planes == "all" else ():
-        _write(candidate, f"{candidate.id}-{name}", volume, target, settings)
-    _write(candidate, candidate.id, scan, target, settings)  # last: with its row the candidate is done
+    scan, limit = _read(candidate), candidate.limit
+    others = list(across(scan)) if settings.planes == "all" else []
+    each = None if limit is None else limit // (1 + len(others))  # the planes share what the image may have
+    for name, volume in others if each != 0 else []:
+        _write(candidate, f"{candidate.id}-{name}", volume, each, target, settings)
+    rest = None if limit is None or each is None else limit - each * len(others)
+    _write(candidate, candidate.id, scan, rest, target, settings)  # last: with its row the candidate is done
 
 
-def _write(candidate: Candidate, name: str, scan: Scan, target: Path, settings: Settings) -> None:
+def _write(candidate: Candidate, name: str, scan: Scan, most: int | None, target: Path, settings: Settings) -> None:
     values, slope, intercept, scale = _stored(scan, settings.size)
-    if candidate.limit is not None and len(values) > candidate.limit:
-        values = values[np.linspace(0, len(values) - 1, candidate.limit + 2).round().astype(int)[1:-1]]
+    if most is not None and len(values) > most:
+        values = values[np.linspace(0, len(values) - 1, most + 2).round().astype(int)[1:-1]]
     spacing = scan.geometry.spacing
     item = Item(
         id=name,
@@ -125,17 +128,10 @@ def _stored(scan: Scan, size: int) -> tuple[np.ndarray, float, float, float]:
         return stored.values, float(np.ravel(stored.slope)[0]), float(np.ravel(stored.intercept)[0]), 1.0
     real = np.where(np.isfinite(scan.pixels), scan.pixels, scan.intensity.black).astype(np.float32)
     if scale != 1.0:
-        real = _resize(real, scale)
+        real = resize_slices(real, tuple(max(1, round(side * scale)) for side in real.shape[1:]))
     if scan.intensity.unit == "HU":  # a sixteenth of a HU is finer than any scanner stores, and packs well
         return np.clip(np.rint(real * 4), -32768, 32767).astype(np.int16), 0.25, 0.0, scale
     return real, 1.0, 0.0, scale
-
-
-def _resize(pixels: np.ndarray, scale: float) -> np.ndarray:
-    from skimage.transform import resize
-
-    shape = tuple(max(1, round(side * scale)) for side in pixels.shape[1:])
-    return np.stack([resize(p, shape, order=1, anti_aliasing=scale < 1, preserve_range=True) for p in pixels])
 
 
 def _own_noise(scan: Scan) -> float:

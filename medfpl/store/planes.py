@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from medfpl.scan import Geometry, Scan, Stored
+from medfpl.scan import FloatArray, Geometry, Scan, Stored
 
 LEAST = 32  # slices: fewer make no picture of their own
 CUBIC = 1.5  # longest over shortest side of a voxel, above which resampling would invent too much
@@ -27,7 +27,8 @@ def across(scan: Scan) -> Iterator[tuple[str, Scan]]:
     pixels = np.where(usable, scan.pixels, np.float32(scan.intensity.black))
     for name, axes in (("y", (1, 0, 2)), ("x", (2, 0, 1))):
         slices, along, pixel = (spacing[axis] for axis in axes)
-        volume = _square(pixels.transpose(axes), along / pixel)
+        turned = np.ascontiguousarray(pixels.transpose(axes))
+        volume = resize_slices(turned, (max(1, round(turned.shape[1] * along / pixel)), turned.shape[2]))
         # What the file stores are other numbers: these are stored as they are.
         source = replace(scan.source, stored=Stored(volume), shape=volume.shape)
         yield (
@@ -36,11 +37,11 @@ def across(scan: Scan) -> Iterator[tuple[str, Scan]]:
         )
 
 
-def _square(volume: np.ndarray, scale: float) -> np.ndarray:
-    """Return (z, y, x) with its rows resampled by ``scale``, slice by slice."""
+def resize_slices(volume: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Return (z, y, x) with slices of ``shape`` (y, x): linear, and anti-aliased where they shrink."""
     from skimage.transform import resize
 
-    shape = (max(1, round(volume.shape[1] * scale)), volume.shape[2])
     if shape == volume.shape[1:]:
-        return np.ascontiguousarray(volume, dtype=np.float32)
-    return np.stack([resize(p, shape, order=1, anti_aliasing=scale < 1, preserve_range=True) for p in volume])
+        return volume
+    shrinks = any(new < old for new, old in zip(shape, volume.shape[1:], strict=True))
+    return np.stack([resize(p, shape, order=1, anti_aliasing=shrinks, preserve_range=True) for p in volume])

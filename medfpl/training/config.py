@@ -79,7 +79,9 @@ class DataConfig(_Part):
     clean: float = Field(default=0.08, ge=0, le=1, description="share of items left uncorrupted")
     even: float = Field(default=0.0, ge=0, le=1, description="share whose strength is uniform, not log-uniform")
     pair: float = Field(default=0.15, ge=0, le=1, description="share of items with a second noise")
-    pool: int = Field(default=0, ge=0, description="items drawn once, kept in memory and used again; 0: always new")
+    pool: int = Field(
+        default=0, ge=0, description="items drawn once, kept in each worker's memory, used again; 0: none"
+    )
     workers: int = Field(default=1, ge=0, le=256, description="processes a device that prepare batches")
     cache_mb: int = Field(default=1024, ge=0, description="decoded slices each of them keeps, in MB")
 

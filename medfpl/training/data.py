@@ -1,7 +1,7 @@
 """Training batches: step k of seed s is the same images and noises on any machine and any number of workers."""
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +52,15 @@ class Batch:
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory, from where a GPU fetches it while it computes."""
-        features = None if self.features is None else self.features.pin_memory()
-        return Batch(self.clean.pin_memory(), self.noisy.pin_memory(), self.labels, self.number, features)
+        return self._each(Tensor.pin_memory)
+
+    def clone(self) -> "Batch":
+        """Return a copy in memory of its own."""
+        return self._each(Tensor.clone)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        features = None if self.features is None else change(self.features)
+        return Batch(change(self.clean), change(self.noisy), self.labels, self.number, features)
 
 
 class Frames:
@@ -173,7 +180,8 @@ class TrainingBatches(Dataset[Batch]):
         number = int(numpy_generator(self._seed, "pool", lap).permutation(count)[place])
         if number not in self._pool:
             self._pool[number] = self._draw(number)
-        return self._pool[number]
+        # What a worker hands over it shares, one open file a tensor, for as long as either process keeps it.
+        return self._pool[number].clone()
 
     def _draw(self, number: int) -> Batch:
         frames, planted, contexts, seeds, corners = [], [], [], [], []

@@ -82,6 +82,16 @@ def test_a_store_of_all_planes(tmp_path):
     assert outcome.kept == 2
 
 
+@pytest.mark.parametrize(("most", "slices"), [(10, [3, 3, 4]), (2, [2])])
+def test_the_planes_share_what_an_image_may_have(tmp_path, most, slices):
+    (tmp_path / "in").mkdir()
+    volume(tmp_path / "in")
+    settings = Settings(size=0, planes="all", train=most, val_share=0, test_share=0)
+    todo, outcome = plan_store([Source(tmp_path / "in")], tmp_path / "out", settings)
+    store = fill_store(todo, outcome, tmp_path / "out", settings).store
+    assert sorted(i.slices for i in store.of("train")) == slices
+
+
 def test_an_unknown_choice_is_refused(tmp_path):
     from medfpl.cli.prepare import prepare
 

@@ -39,6 +39,8 @@ def test_a_pool_is_drawn_once_and_comes_again_in_another_order(tiny_store):
     assert len({tuple(numbers[lap : lap + 3]) for lap in range(0, 30, 3)}) > 1
     for step in (0, 7, 29):
         assert torch.equal(data[step].noisy, always_new[numbers[step]].noisy)
+    data[0].noisy.zero_()  # what is handed out is a copy
+    assert torch.equal(data[0].noisy, always_new[numbers[0]].noisy)
     later = TrainingBatches(tiny_store, config, 3, 30)  # a training that goes on meets the same
     assert [later[step].number for step in (7, 29)] == [numbers[7], numbers[29]]
     assert {part.number for part in data[0].parts(2)} == {2 * numbers[0], 2 * numbers[0] + 1}
