@@ -94,14 +94,30 @@ def smear(view: Tensor, position: Tensor) -> Tensor:
     return out.view(len(view), 1, *position.shape)
 
 
-def ramp_filter(sinogram: Tensor) -> Tensor:
-    """Convolve the views (..., bins) with the band-limited ramp (Ram-Lak) of a bin spacing of 1 px."""
+def hann(frequency: Tensor, cutoff: Tensor) -> Tensor:
+    """Return the Hann window 0.5 (1 + cos(pi f/cutoff)) at ``frequency`` in cycles/px; 1 where ``cutoff`` is 0.
+
+    It stands for a reconstruction kernel: the lower its cut-off, the softer the image and its noise.
+    """
+    share = frequency.abs() / cutoff.clamp_min(1e-6)
+    window = 0.5 * (1 + torch.cos(pi * share.clamp_max(1)))
+    return torch.where(cutoff == 0, torch.ones_like(window), window)
+
+
+def ramp_filter(sinogram: Tensor, cutoff: Tensor | None = None) -> Tensor:
+    """Convolve the views (..., bins) with the band-limited ramp (Ram-Lak) of a bin spacing of 1 px.
+
+    With a ``cutoff`` that broadcasts against the views the ramp is windowed (``hann``).
+    """
     count = sinogram.shape[-1]
     size = 1 << (2 * count - 1).bit_length()
     n = torch.arange(size // 2 + 1, dtype=sinogram.dtype, device=sinogram.device)
     kernel = torch.where(n % 2 == 1, -1 / (pi * n.clamp_min(1)).square(), torch.zeros_like(n))
     kernel[0] = 0.25
     response = torch.fft.rfft(torch.cat([kernel, kernel[1:-1].flip(0)])).real
+    if cutoff is not None:
+        frequency = torch.fft.rfftfreq(size, dtype=sinogram.dtype, device=sinogram.device)
+        response = response * hann(frequency, cutoff)
     return torch.fft.irfft(torch.fft.rfft(sinogram, n=size) * response, n=size)[..., :count]
 
 

@@ -37,6 +37,7 @@ SECOND_BY_KIND: dict[str, tuple[str, ...]] = {
 VARIED: dict[tuple[str, str], tuple[float, dict[str, tuple[float, float]]]] = {
     ("structured", "pattern"): (1.0, {"period": (16.0, 256.0), "angle": (-90.0, 90.0)}),
     ("gaussian", "default"): (0.3, {"correlation": (0.3, 1.8)}),
+    ("poisson", "ct-texture"): (0.6, {"cutoff": (0.3, 1.0)}),
 }
 
 

@@ -42,7 +42,11 @@ def test_weights_are_kept_for_each_kind() -> None:
     drawn = plans(mixture, "ct")
     quanta = [p.steps[0] for p in drawn if p.label == "poisson"]
     check_share(len(quanta), 4000, 2 / 5)
-    assert {tuple(given.items()) for _, _, given in quanta} == {(("mode", "ct-texture"),)}
+    assert {given["mode"] for _, _, given in quanta} == {"ct-texture"}
+    kernels = [given["cutoff"] for _, _, given in quanta if "cutoff" in given]
+    check_share(len(kernels), len(quanta), 0.6)
+    assert 0.3 <= min(kernels) < 0.4
+    assert 0.9 < max(kernels) <= 1.0
     check_share(sum(p.label == "poisson" for p in plans(mixture, "mr")), 4000, 1 / 4)
 
 

@@ -1,5 +1,6 @@
 """Quantum noise: counts on a detector, and what counts along rays do to a CT slice."""
 
+from dataclasses import replace
 from math import pi, sqrt
 
 import numpy as np
@@ -150,6 +151,38 @@ def test_the_noise_power_of_the_projections_rises_from_zero() -> None:
     radius = torch.hypot(torch.fft.fftfreq(SIDE)[:, None], torch.fft.fftfreq(SIDE))
     level = [float((power / radius)[(radius >= b) & (radius < b + 0.04)].mean()) for b in (0.02, 0.06, 0.10)]
     assert max(level) / min(level) < 1.3
+
+
+def test_a_kernel_windows_the_noise_power() -> None:
+    """In air the power is |f| times the squared Hann window, wherever that is not nearly 0."""
+    air, cutoff = torch.zeros(8, 1, SIDE, SIDE), 0.6
+    ramp, soft = (hu_error("ct-texture", air, rays=1e5, cutoff=c)[:, 0] for c in (0.0, cutoff))
+    power = [torch.fft.fft2(e, norm="ortho").abs().square().mean(0) for e in (ramp, soft)]
+    radius = torch.hypot(torch.fft.fftfreq(SIDE)[:, None], torch.fft.fftfreq(SIDE))
+    bands = [(radius >= b) & (radius < b + 0.05) for b in np.arange(0.05, 0.4, 0.05)]
+    ratio = np.array([float(power[1][band].mean() / power[0][band].mean()) for band in bands])
+    window = np.array([float(ct.hann(radius, torch.tensor(cutoff)).square()[band].mean()) for band in bands])
+    np.testing.assert_allclose(ratio / ratio[0], window / window[0], rtol=0.02)
+
+
+@pytest.mark.parametrize("cutoff", [0.4, 0.8])
+def test_a_kernel_acts_alike_on_projections_and_texture(cutoff: float) -> None:
+    """The sd at a cylinder's centre is the closed form's, windowed: the ramp's power, f^2, and the interpolation's."""
+    x, centre = cylinder(6), _distance() < 15
+    f = np.linspace(0, 0.5, 1001)
+    power = f**2 * (2 + np.cos(2 * np.pi * f)) / 3
+    window = np.where(f < cutoff, 0.5 * (1 + np.cos(np.pi * f / cutoff)), 0.0)
+    expected = sqrt((power * window**2).sum() / power.sum())
+    for mode in ("ct", "ct-texture"):
+        ramp, soft = (hu_error(mode, x, rays=1e5, cutoff=c)[:, 0, centre].std() for c in (0.0, cutoff))
+        assert float(soft / ramp) == pytest.approx(expected, rel=0.08)
+
+
+def test_a_record_from_before_there_were_kernels_replays() -> None:
+    x, noise = cylinder(), NOISES.get("poisson")
+    expected, (record,) = corrupt(x, noise, seeds=[3], given={"mode": "ct-texture"}, contexts=[CT])
+    old = replace(record, values={k: v for k, v in record.values.items() if k != "cutoff"})
+    torch.testing.assert_close(replay(x, noise, [old]), expected, rtol=0, atol=0)
 
 
 def test_dense_paths_make_streaks() -> None:

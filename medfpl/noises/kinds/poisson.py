@@ -25,7 +25,12 @@ STARVED_VARIANCE = 1.4
 def _at_strength(s: float, mode: str, context: Context) -> Values:
     if mode == "detector":
         return {"photons": 40 / s**2, "electronic": 0.0}
-    return {"rays": 1e4 / s**2, "views": 180, "electronic": 10.0}
+    return {"rays": 1e4 / s**2, "views": 180, "electronic": 10.0, "cutoff": 0.0}
+
+
+def _cutoff(values: Sequence[Values], like: Tensor) -> Tensor:
+    """Return each item's cut-off (B, 1, 1, 1); 0 in a record of before there was one."""
+    return column([{"cutoff": 0.0, **v} for v in values], "cutoff", like)
 
 
 def _detector(
@@ -50,7 +55,7 @@ def _ct(x: Tensor, values: Sequence[Values], generators: Sequence[Generator], co
         line = _line_integrals(mu[at], angles)
         rays, electronic = column(chosen, "rays", x)[..., 0], column(chosen, "electronic", x)[..., 0]
         error = line_error(line, rays, electronic, drawn)
-        y[at] = ct.back_project(ct.ramp_filter(error), angles, x.shape)
+        y[at] = ct.back_project(ct.ramp_filter(error, _cutoff(chosen, x)[..., 0]), angles, x.shape)
     return y.mul_(ct.working_per_attenuation(scale, pixel)).add(x)
 
 
@@ -91,13 +96,15 @@ def _ct_texture(
     fy = torch.fft.fftfreq(h, dtype=x.dtype, device=x.device)[:, None]
     fx = torch.fft.rfftfreq(w, dtype=x.dtype, device=x.device)
     radius, angle = torch.hypot(fx, fy), torch.atan2(fy, fx)
-    ramp = torch.where(radius <= 0.5, radius.sqrt(), torch.zeros_like(radius))
+    cutoff = _cutoff(values, x)
+    ramp = torch.where(radius <= 0.5, radius.sqrt(), torch.zeros_like(radius)) * ct.hann(radius, cutoff)
     white = torch.fft.rfft2(fields(generators, x.shape[1:], x))
     noise = torch.zeros_like(x)
     for k, shape in enumerate(_series(angle)):
         noise.addcmul_(torch.fft.irfft2(white * (ramp * shape), s=(h, w)), _enlarged(terms[:, k : k + 1], h, w))
     views = column(values, "views", x)
-    gain = (pi**2 * INTERPOLATION / (12 * views * _power(h, w))).sqrt() * ct.working_per_attenuation(scale, pixel)
+    kept = INTERPOLATION * _kept(cutoff) / _kept(torch.zeros_like(cutoff))
+    gain = (pi**2 * kept / (12 * views * _power(h, w))).sqrt() * ct.working_per_attenuation(scale, pixel)
     return noise.mul_(gain).add(x)
 
 
@@ -129,6 +136,16 @@ def _enlarged(coarse: Tensor, h: int, w: int) -> Tensor:
     return large[..., top : top + h, left : left + w]
 
 
+def _kept(cutoff: Tensor) -> Tensor:
+    """Return what linear interpolation between bins keeps of the noise power behind a Hann window: (B, 1, 1, 1).
+
+    Averaged over where a ray falls between two bins it passes 2/3 + cos(2 pi f)/3; of the ramp alone ``INTERPOLATION``.
+    """
+    f = torch.linspace(0, 0.5, 257, dtype=cutoff.dtype, device=cutoff.device)
+    power = (f * ct.hann(f, cutoff)).square()
+    return (power * (2 + torch.cos(2 * pi * f)) / 3).sum(-1, keepdim=True) / power.sum(-1, keepdim=True)
+
+
 def _power(h: int, w: int) -> float:
     """Return the mean over the Fourier plane of |f| within the detector's band."""
     radius = torch.hypot(torch.fft.fftfreq(h)[:, None], torch.fft.fftfreq(w))
@@ -150,6 +167,9 @@ NOISE = Noise(
             "", "CT modes: views in half a turn (only rays times views matters)", 2, 10_000, integer=True
         ),
         "electronic": Parameter("quanta", "standard deviation e of the read-out noise", 0, 1e6),
+        "cutoff": Parameter(
+            "cycles/px", "CT modes: Hann cut-off of the kernel (1: standard, 0.5: soft); 0: the ramp alone", 0, 100
+        ),
     },
     at_strength=_at_strength,
     apply=by_mode({"detector": _detector, "ct": _ct, "ct-texture": _ct_texture}),
