@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medfpl.denoisers import METHODS
-from medfpl.denoisers.methods.medfpl import NetworkDenoiser
+from medfpl.denoisers.methods.medfpl import LARGEST_CHANGE, MEAN_CHANGE, NetworkDenoiser, worth_taking
 from medfpl.errors import UsageError
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.unet import UNetConfig, build_unet
@@ -88,3 +88,23 @@ def test_what_cannot_be_undone_is_told(run):
 def test_an_unknown_model_is_told():
     with pytest.raises(UsageError, match="no denoiser model"):
         METHODS.get("medfpl").make(model="nothing-of-that-name")
+
+
+def test_what_is_found_in_a_clean_image_is_not_taken():
+    x = torch.full((4, 1, 64, 64), 0.5)
+    noise = torch.zeros_like(x)
+    noise[:3] = 0.5 * torch.tensor([0.9 * MEAN_CHANGE[0], 1.5 * MEAN_CHANGE[0], MEAN_CHANGE[1]]).view(3, 1, 1, 1)
+    noise[3, 0, 7, 9] = 0.5 * LARGEST_CHANGE[1]  # one bad pixel is next to nothing on average
+    share = worth_taking(noise, x).flatten()
+    assert share.tolist() == pytest.approx([0.0, 0.5, 1.0, 1.0], abs=1e-4)
+    assert share[0] == 0
+    torch.testing.assert_close(worth_taking(100 * noise, 100 * x).flatten(), share)
+
+
+def test_a_clean_image_comes_back_bit_for_bit(run, monkeypatch):
+    denoiser = METHODS.get("medfpl").make(model=str(run))
+    black, x = torch.zeros(1, 1, 32, 32), image(1, 1, 32, 32)
+    assert torch.equal(denoiser.denoise(black), black)
+    for part, unchanged in ((1e-4, True), (1e-2, False)):
+        monkeypatch.setattr("medfpl.denoisers.methods.medfpl.run_tiled", lambda net, seen, p=part, **_: p * seen)
+        assert torch.equal(denoiser.denoise(x), x) == unchanged

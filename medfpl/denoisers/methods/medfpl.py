@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 LOW, HIGH = -1.0, 3.0
 WHOLE_PIXELS = 1536 * 1536
 TILE = 1024
+# What a network takes from an image without noise is a mistake, and small: on average less than 0.12 percent of the
+# image's root mean square. So little is not taken at all, and fades in up to twice that. A few bad pixels are not much
+# on average: any change of a fifth of the root mean square and more begins to count, too.
+MEAN_CHANGE = (1.2e-3, 2.4e-3)
+LARGEST_CHANGE = (0.2, 0.3)
 FADE = 64  # pixels to either side of a seam, where a network sees its tile as a whole
 
 
@@ -60,7 +65,7 @@ class NetworkDenoiser:
                 noise = self.net.blend(seen, self._run, artifacts=kind in (None, "mr"))
             else:
                 noise = self._run(self.net, seen)
-            return x - noise.to(x.device, x.dtype)
+            return x - (worth_taking(noise, seen) * noise).to(x.device, x.dtype)
 
     def _run(self, net: "UNet | Expert", seen: Tensor) -> Tensor:
         config = net.config
@@ -73,6 +78,22 @@ class NetworkDenoiser:
             size=self.tile,
             fade=min(FADE, self.tile // 2) if getattr(config, "context", False) else 0,
         )
+
+
+def worth_taking(noise: Tensor, x: Tensor) -> Tensor:
+    """Return how much of the ``noise`` found in each item of ``x`` (B, 1, H, W) to take: (B, 1, 1, 1), 0 to 1.
+
+    0 where it is no more than is found in clean images, which so come out bit for bit.
+    """
+    size = x.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
+    change = noise.abs()
+    parts = [
+        (change.mean((1, 2, 3), keepdim=True) / size, MEAN_CHANGE),
+        (change.amax((1, 2, 3), keepdim=True) / size, LARGEST_CHANGE),
+    ]
+    shares = [((part - low) / (high - low)).clamp(0, 1) for part, (low, high) in parts]
+    share = torch.maximum(*shares)
+    return share.square() * (3 - 2 * share)
 
 
 def _build(model: str | None, device: str, undo: str) -> NetworkDenoiser:
