@@ -5,7 +5,7 @@ weighted by how probable each kind is, given the image. Jacobs et al. 1991, Neur
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medfpl.nets.correctors import CorrectorConfig, belief
 from medfpl.nets.drunet import DRUNet, DRUNetConfig, global_statistics, local_statistics
 from medfpl.nets.shading import Shading, ShadingConfig
 
@@ -36,18 +37,19 @@ Expert = DRUNet | Shading
 class ExpertsConfig:
     """The shape of each expert, the noises of its family (the first also has clean images), the router's width.
 
-    An expert for artifacts is asked from a share of ``certain`` on.
+    An expert for artifacts is asked from a share of ``certain`` on. The ``correctors`` are asked afterwards.
     """
 
     experts: tuple[DRUNetConfig | ShadingConfig, ...]
     families: tuple[tuple[str, ...], ...]
     router: int = 16
     certain: float = CERTAIN
+    correctors: tuple[CorrectorConfig, ...] = ()
 
     @property
     def multiple(self) -> int:
         """Image sides are padded to a multiple of this inside the experts."""
-        return max(expert.multiple for expert in self.experts)
+        return max(shape.multiple for shape in (*self.experts, *(c.shape for c in self.correctors)))
 
     @property
     def random(self) -> list[bool]:
@@ -61,8 +63,8 @@ class ExpertsConfig:
 
     @property
     def noises(self) -> list[str]:
-        """All noises of all families, each once, in order."""
-        return list(dict.fromkeys(name for family in self.families for name in family))
+        """All noises of all families and correctors, each once, in order."""
+        return list(dict.fromkeys([n for family in self.families for n in family] + [c.noise for c in self.correctors]))
 
     def family(self, noise: str) -> int:
         """Return the index of the first family with ``noise``; of ``clean`` it is 0. ValueError if there is none."""
@@ -80,6 +82,7 @@ class ExpertsConfig:
             "families": [list(family) for family in self.families],
             "router": self.router,
             "certain": self.certain,
+            **({"correctors": [corrector.to_json() for corrector in self.correctors]} if self.correctors else {}),
         }
 
 
@@ -134,7 +137,9 @@ class Experts(nn.Module):
         self.experts = nn.ModuleList(
             DRUNet(shape) if isinstance(shape, DRUNetConfig) else Shading(shape) for shape in config.experts
         )
+        self.correctors = nn.ModuleList(DRUNet(corrector.shape) for corrector in config.correctors)
         self.experts.requires_grad_(False)
+        self.correctors.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the noise (B, 1, H, W), or in training the logits (B, K)."""
@@ -162,7 +167,10 @@ class Experts(nn.Module):
             return errors @ errors.mT / errors.shape[-1]
 
     def blend(self, x: Tensor, run: Callable[[Expert, Tensor], Tensor], artifacts: bool = True) -> Tensor:
-        """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``."""
+        """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``.
+
+        What the correctors then find in the image without it comes on top, but not without ``artifacts``.
+        """
         shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
         for share, expert in zip(shares.unbind(1), self.experts, strict=True):
@@ -173,7 +181,25 @@ class Experts(nn.Module):
             at = share.nonzero()[:, 0]
             if len(at):
                 noise[at] += share[at].view(-1, 1, 1, 1) * run(expert, x[at])
-        return noise
+        return noise + self._corrections(x - noise, run) if artifacts and self.correctors else noise
+
+    def _corrections(self, denoised: Tensor, run: Callable[[Expert, Tensor], Tensor]) -> Tensor:
+        total = torch.zeros_like(denoised)
+        for corrector, config in zip(self.correctors, self.config.correctors, strict=True):
+            assert isinstance(corrector, DRUNet)
+            found = run(corrector, denoised)
+            total = total + belief(found, denoised, config) * found
+        return total
+
+
+def with_correctors(net: Experts, correctors: Sequence[tuple[CorrectorConfig, DRUNet]]) -> Experts:
+    """Return a copy of ``net`` that asks these networks about what it denoised, in place of its own correctors."""
+    made = Experts(replace(net.config, correctors=tuple(config for config, _ in correctors)))
+    made.router.load_state_dict(net.router.state_dict())
+    made.experts.load_state_dict(net.experts.state_dict())
+    for own, (_, given) in zip(made.correctors, correctors, strict=True):
+        own.load_state_dict(given.state_dict())
+    return made.to(memory_format=torch.channels_last).train(net.training)  # type: ignore[call-overload]
 
 
 def build_experts(

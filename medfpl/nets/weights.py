@@ -270,7 +270,7 @@ def _described(role: Role, architecture: dict[str, Any]) -> "Callable[[], Net]":
         raise BadInput("a prior is told the noise level, and a denoiser is blind")
     try:
         return known[kind](fields)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise _unknown_architecture() from error
 
 
@@ -317,6 +317,7 @@ _EXPERTS = {"experts", "families", "router"}
 
 
 def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
+    from medfpl.nets.correctors import CorrectorConfig
     from medfpl.nets.drunet import DRUNetConfig
     from medfpl.nets.experts import CERTAIN, Experts, ExpertsConfig
     from medfpl.nets.shading import ShadingConfig
@@ -330,7 +331,7 @@ def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
         raise _unknown_architecture()
     if (
         not all(isinstance(e, dict) and e.get("type") in shapes for e in experts)
-        or set(fields) - {"certain"} != _EXPERTS
+        or set(fields) - {"certain", "correctors"} != _EXPERTS
     ):
         raise _unknown_architecture()
     if type(certain) not in (int, float) or not 0 <= certain <= 1:
@@ -344,5 +345,13 @@ def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
         made.append(shape(**given))
     if any(isinstance(e, DRUNetConfig) and not e.blind for e in made):
         raise BadInput("a prior is told the noise level, and an expert is blind")
-    config = ExpertsConfig(tuple(made), tuple(tuple(f) for f in families), router, certain)
+    correctors = fields.get("correctors", [])
+    if not (isinstance(correctors, list) and len(correctors) <= 64 and all(isinstance(c, dict) for c in correctors)):
+        raise _unknown_architecture()
+    for corrector in correctors:
+        _drunet({k: v for k, v in corrector.items() if k not in ("noise", "size", "edges")})
+    found = tuple(CorrectorConfig.from_json(corrector) for corrector in correctors)
+    if any(not c.shape.blind for c in found):
+        raise BadInput("a prior is told the noise level, and a corrector is blind")
+    config = ExpertsConfig(tuple(made), tuple(tuple(f) for f in families), router, certain, found)
     return lambda: Experts(config)

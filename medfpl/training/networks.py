@@ -48,8 +48,8 @@ def join_experts(
     """Return the named networks, each with the noises it knows, behind a router that knows nothing yet, or ``known``'s.
 
     Raises:
-        UsageError: if one is no drunet or shading network, if no expert knows a noise that is trained, or if ``known``
-            has no router of that shape.
+        UsageError: if one is no drunet or shading network, if no expert knows a noise whose name the router is to
+            learn, or if ``known`` has no router of that shape.
     """
     nets = [net for net, _ in experts.values() if isinstance(net, DRUNet | Shading)]
     if len(nets) < len(experts):
@@ -57,7 +57,8 @@ def join_experts(
         raise UsageError(f"net.experts: {other} cannot be one", "an expert is a drunet or a shading network")
     families = [noises for _, noises in experts.values()]
     whole = build_experts(nets, families, config.net.router, torch_generator(config.seed, "init"), config.net.certain)
-    for noise in [NOISES.resolve(n) for n in config.data.noises] or NOISES.names():
+    named = [NOISES.resolve(n) for n in config.data.noises] or NOISES.names()
+    for noise in named if config.net.route == "noise" else ():
         try:
             whole.config.family(noise)
         except ValueError as error:

@@ -7,8 +7,9 @@ import torch
 from medfpl.denoisers.methods.medfpl import HIGH, LOW
 from medfpl.errors import BadInput, MedfplError, MissingDependency, TargetExists, UsageError
 from medfpl.nets import export
+from medfpl.nets.correctors import CorrectorConfig
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
-from medfpl.nets.experts import build_experts
+from medfpl.nets.experts import build_experts, with_correctors
 from medfpl.nets.export import OPSET, SEEN, contract, export_onnx
 from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.unet import UNetConfig, build_unet
@@ -55,6 +56,9 @@ def test_of_experts_the_graph_asks_all_and_weights_them(tmp_path):
     experts = [build_drunet(DRUNetConfig(4, 1, blind=True, context=True), generator), shading]
     net = build_experts(experts, [["gaussian"], ["motion"]], 4, generator)
     net.router.head[2].weight.data *= 20  # decided, and differently from image to image
+    corrector = build_drunet(DRUNetConfig(4, 1, blind=True, context=True), generator)
+    # On some of the images below it is believed in part.
+    net = with_correctors(net, [(CorrectorConfig(corrector.config, "motion", size=0.5, edges=0.5), corrector)])
     model = save_net(net.eval(), tmp_path / "run", {"name": "two", "role": "denoiser", "summary": ""})
     assert export_onnx(model, tmp_path / "net.onnx").difference < 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])

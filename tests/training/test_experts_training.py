@@ -108,6 +108,12 @@ def test_a_router_may_go_on_with_other_experts(tiny_store, tmp_path, runs):
         small(tiny_store, tmp_path / "third", **settings, **{"net.experts": runs, "init": runs[0]})
 
 
+def test_by_error_a_noise_without_an_expert_can_be_trained(tiny_store, tmp_path, runs):
+    settings = {"net.type": "experts", "net.experts": runs, "net.route": "error", "data.noises": ["motion"]}
+    small(tiny_store, tmp_path / "run", steps=1, **settings)
+    assert load_net(find_model(tmp_path / "run")).config.noises == ["gaussian", "salt-pepper"]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -1,0 +1,98 @@
+"""Correctors: when a finding is believed, that one is asked about the denoised image, and who is not asked."""
+
+import json
+
+import pytest
+import torch
+
+from medfpl.errors import BadInput
+from medfpl.nets.correctors import SURE, CorrectorConfig, belief, strength
+from medfpl.nets.drunet import DRUNetConfig, build_drunet
+from medfpl.nets.experts import Experts, build_experts, with_correctors
+from medfpl.nets.weights import find_model, load_net, save_net
+
+SHAPE = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
+CORRECTOR = CorrectorConfig(SHAPE, "chemical-shift", size=0.05, edges=0.4)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def waves(count: int = 1) -> torch.Tensor:
+    """Images of root mean square 0.5 and with a gradient of about 0.05 a pixel along the rows."""
+    wave = 0.5**0.5 * torch.sin(torch.arange(200) * 0.1)
+    return wave.expand(count, 1, 64, 200).clone()
+
+
+@pytest.fixture
+def net() -> Experts:
+    made = build_experts([build_drunet(SHAPE, seeded(0))], [("gaussian",)], 4, seeded(9))
+    return with_correctors(made, [(CORRECTOR, build_drunet(SHAPE, seeded(1)))]).eval()
+
+
+def test_a_finding_is_measured_by_the_image_and_by_its_edges():
+    x = waves()
+    size, edges = strength(0.01 * torch.ones_like(x), x)
+    assert size.item() == pytest.approx(0.02, rel=0.02)
+    assert edges.item() == pytest.approx(0.01 / (0.05 / 2**0.5), rel=0.02)  # no gradient down the columns
+    for scaled in strength(0.01 * 7 * torch.ones_like(x), 7 * x), strength(0.01 * torch.ones_like(x), x):
+        assert torch.allclose(scaled[0], size)
+        assert torch.allclose(scaled[1], edges)
+
+
+def test_only_what_is_more_than_may_be_a_mistake_is_believed():
+    x = waves(4)
+    share = torch.tensor([0.99, (1 + SURE) / 2, SURE, 9.0]).view(-1, 1, 1, 1)
+    found = share * CORRECTOR.size * 0.5 * torch.ones_like(x)
+    config = CorrectorConfig(SHAPE, "motion", size=0.05, edges=0.01)
+    assert belief(found, x, config).flatten().tolist() == pytest.approx([0, 0.5, 1, 1], abs=0.08)
+    assert belief(found, x, CorrectorConfig(SHAPE, "motion", size=0.05, edges=99.0)).abs().max() == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 40), (2, 1, 40, 1), (1, 1, 8, 8)])
+def test_nothing_is_believed_of_black_or_narrow_images_that_are_not_finite(shape):
+    assert torch.isfinite(belief(torch.rand(shape), torch.rand(shape), CORRECTOR)).all()
+    assert belief(torch.zeros(shape), torch.zeros(shape), CORRECTOR).abs().max() == 0
+
+
+def test_a_corrector_is_asked_about_the_denoised_image_and_not_without_artifacts(net):
+    x = torch.rand(2, 1, 24, 32, generator=seeded(3))
+    asked = []
+
+    def run(expert, part):
+        asked.append((expert, part))
+        return 0.25 * part
+
+    noise = net.blend(x, run)
+    assert [expert for expert, _ in asked] == [net.experts[0], net.correctors[0]]
+    assert torch.allclose(asked[1][1], 0.75 * x)
+    trusted = belief(0.25 * 0.75 * x, 0.75 * x, CORRECTOR)
+    assert torch.allclose(noise, 0.25 * x + trusted * 0.25 * 0.75 * x)
+    asked.clear()
+    assert torch.allclose(net.blend(x, run, artifacts=False), 0.25 * x)
+    assert len(asked) == 1
+
+
+def test_a_model_with_correctors_is_saved_and_read(net, tmp_path):
+    assert net.config.noises == ["gaussian", "chemical-shift"]
+    save_net(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
+    read = load_net(find_model(tmp_path / "run"))
+    assert read.config == net.config
+    x = torch.rand(1, 1, 24, 32, generator=seeded(4))
+    with torch.inference_mode():
+        assert torch.equal(read(x), net(x))
+    assert not any(p.requires_grad for p in net.correctors.parameters())
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": "much"}, {"edges": -1.0}, {"width": 1 << 20}, {"noise": None, "size": None}]
+)
+def test_a_card_with_a_wrong_corrector_is_refused(net, tmp_path, change):
+    save_net(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
+    path = next(tmp_path.rglob("card.json"))
+    card = json.loads(path.read_text("utf-8"))
+    card["architecture"]["correctors"][0].update(change)
+    path.write_text(json.dumps(card), "utf-8")
+    with pytest.raises(BadInput, match="does not know"):
+        load_net(find_model(tmp_path / "run"))
