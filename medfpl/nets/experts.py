@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medfpl.nets.correctors import CorrectorConfig, belief
+from medfpl.nets.correctors import CorrectorConfig, belief, shows_enough
 from medfpl.nets.drunet import DRUNet, DRUNetConfig, global_statistics, local_statistics
 from medfpl.nets.shading import Shading, ShadingConfig
 
@@ -148,12 +148,13 @@ class Experts(nn.Module):
     def shares(self, x: Tensor, artifacts: bool = True) -> Tensor:
         """Return how probable each family is, (B, K): improbable ones 0, the others adding up to 1.
 
-        Where none is probable enough the first is. Without ``artifacts`` those of no random noise are never asked.
+        Where none is probable enough the first is. Without ``artifacts`` those of no random noise are never asked, nor
+        about an image that shows too little.
         """
         probable = self.router(x).softmax(1)
         kept = probable * (probable >= probable.new_tensor(self.config.least))
-        if not artifacts:
-            kept = kept * kept.new_tensor(self.config.random)
+        random = torch.tensor(self.config.random, device=x.device)
+        kept = kept * (random | shows_enough(x)[:, None] if artifacts else random)
         none = kept.sum(1, keepdim=True) == 0
         first = torch.zeros_like(kept).index_fill(1, torch.tensor([0], device=x.device), 1.0)
         kept = torch.where(none, first, kept)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from medfpl.errors import BadInput
-from medfpl.nets.correctors import SURE, CorrectorConfig, belief, strength
+from medfpl.nets.correctors import SURE, CorrectorConfig, belief, shows_enough, strength
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import Experts, build_experts, with_correctors
+from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.weights import find_model, load_net, save_net
 
 SHAPE = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
@@ -20,8 +21,8 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def waves(count: int = 1) -> torch.Tensor:
-    """Images of root mean square 0.5 and with a gradient of about 0.05 a pixel along the rows."""
-    wave = 0.5**0.5 * torch.sin(torch.arange(200) * 0.1)
+    """Images of root mean square 0.5 and mean 0.3, with a gradient of 0.04 a pixel along the rows."""
+    wave = 0.3 + 0.4 * 2**0.5 * torch.sin(torch.arange(200) * 0.1)
     return wave.expand(count, 1, 64, 200).clone()
 
 
@@ -35,7 +36,7 @@ def test_a_finding_is_measured_by_the_image_and_by_its_edges():
     x = waves()
     size, edges = strength(0.01 * torch.ones_like(x), x)
     assert size.item() == pytest.approx(0.02, rel=0.02)
-    assert edges.item() == pytest.approx(0.01 / (0.05 / 2**0.5), rel=0.02)  # no gradient down the columns
+    assert edges.item() == pytest.approx(0.01 / (0.04 / 2**0.5), rel=0.03)  # no gradient down the columns
     for scaled in strength(0.01 * 7 * torch.ones_like(x), 7 * x), strength(0.01 * torch.ones_like(x), x):
         assert torch.allclose(scaled[0], size)
         assert torch.allclose(scaled[1], edges)
@@ -48,6 +49,19 @@ def test_only_what_is_more_than_may_be_a_mistake_is_believed():
     config = CorrectorConfig(SHAPE, "motion", size=0.05, edges=0.01)
     assert belief(found, x, config).flatten().tolist() == pytest.approx([0, 0.5, 1, 1], abs=0.08)
     assert belief(found, x, CorrectorConfig(SHAPE, "motion", size=0.05, edges=99.0)).abs().max() == 0
+
+
+def test_where_there_is_next_to_no_anatomy_nothing_is_believed(net):
+    x = torch.zeros(2, 1, 64, 64)
+    x[0, :, 30:36, 30:36] = 1  # a hundredth of the image
+    x[1, :, 20:50, 20:50] = 1
+    assert shows_enough(x).tolist() == [False, True]
+    assert belief(0.5 * x, x, CORRECTOR).flatten().tolist() == [0, 1]
+    shading = build_shading(ShadingConfig(width=4, depth=2), seeded(2))
+    both = build_experts([build_drunet(SHAPE, seeded(0)), shading], [("gaussian",), ("wrap-around",)], 4, seeded(9))
+    both.router.head[2].weight.data.zero_()
+    both.router.head[2].bias.data = torch.tensor([0.0, 9.0])
+    assert both.shares(x).argmax(1).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 40), (2, 1, 40, 1), (1, 1, 8, 8)])
