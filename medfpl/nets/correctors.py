@@ -60,11 +60,17 @@ def strength(found: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
     return (size / (whole + tiny)).sqrt(), (size / (gradient + tiny)).sqrt()
 
 
-def belief(found: Tensor, image: Tensor, config: CorrectorConfig) -> Tensor:
-    """Return how much of what was ``found`` in the denoised ``image`` to believe: (B, 1, 1, 1), 0 to 1."""
+def believed(found: Tensor, image: Tensor, size: float, edges: float = 0.0) -> Tensor:
+    """Return how much of what was ``found`` in ``image`` to believe, where so much may be a mistake: (B, 1, 1, 1)."""
     shares = [
-        ((value / limit - 1) / (SURE - 1)).clamp(0, 1)
-        for value, limit in zip(strength(found, image), (config.size, config.edges), strict=True)
+        ((value - limit) / ((SURE - 1) * limit)).clamp(0, 1)
+        for value, limit in zip(strength(found, image), (size, edges), strict=True)
+        if limit
     ]
-    share = torch.minimum(*shares) * shows_enough(image)
+    share = shares[0] if len(shares) == 1 else torch.minimum(*shares)
     return (share.square() * (3 - 2 * share)).view(-1, 1, 1, 1)
+
+
+def belief(found: Tensor, image: Tensor, config: CorrectorConfig) -> Tensor:
+    """Return how much of what a corrector ``found`` in the denoised ``image`` to believe: (B, 1, 1, 1), 0 to 1."""
+    return believed(found, image, config.size, config.edges) * shows_enough(image).view(-1, 1, 1, 1)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medfpl.nets.correctors import CorrectorConfig, belief, shows_enough
+from medfpl.nets.correctors import CorrectorConfig, belief, believed, shows_enough
 from medfpl.nets.drunet import DRUNet, DRUNetConfig, global_statistics, local_statistics
 from medfpl.nets.shading import Shading, ShadingConfig
 
@@ -24,6 +24,9 @@ _HIDDEN = 64
 # An expert less probable than this is not asked: one for noise, and by default one for artifacts, which changes what
 # an image shows and must be nearly certain.
 LEAST, CERTAIN = 0.1, 0.9
+# What an expert for artifacts finds in an image without them, as a share of its root mean square; fold-over and steep
+# fields are several times as much. So little is not believed, however sure the router is.
+MISTAKEN = 0.04
 # Noises that are random from pixel to pixel; a family without any is one of artifacts.
 RANDOM = frozenset(
     ("gaussian", "thermal", "poisson", "speckle", "salt-pepper", "rician", "rayleigh", "noncentral-chi"),
@@ -174,14 +177,17 @@ class Experts(nn.Module):
         """
         shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
-        for share, expert in zip(shares.unbind(1), self.experts, strict=True):
+        for share, expert, random in zip(shares.unbind(1), self.experts, self.config.random, strict=True):
             assert isinstance(expert, DRUNet | Shading)
-            if torch.jit.is_tracing():  # which experts are asked is no part of a traced graph: all are
-                noise = noise + share.view(-1, 1, 1, 1) * run(expert, x)
-                continue
             at = share.nonzero()[:, 0]
-            if len(at):
-                noise[at] += share[at].view(-1, 1, 1, 1) * run(expert, x[at])
+            if torch.jit.is_tracing():  # which experts are asked is no part of a traced graph: all are
+                found = run(expert, x)
+                weight = share.view(-1, 1, 1, 1)
+                noise = noise + (weight if random else weight * believed(found, x, MISTAKEN)) * found
+            elif len(at):
+                found = run(expert, x[at])
+                weight = share[at].view(-1, 1, 1, 1)
+                noise[at] += (weight if random else weight * believed(found, x[at], MISTAKEN)) * found
         return noise + self._corrections(x - noise, run) if artifacts and self.correctors else noise
 
     def _corrections(self, denoised: Tensor, run: Callable[[Expert, Tensor], Tensor]) -> Tensor:
