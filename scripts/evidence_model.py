@@ -23,6 +23,7 @@ from medfpl.bench.tasks.regions import classes, local_sd, plane
 from medfpl.bench.tasks.spectra import power_spectrum
 from medfpl.denoisers.methods.medfpl import NetworkDenoiser
 from medfpl.io import read
+from medfpl.nets.correctors import belief
 from medfpl.nets.experts import LEAST, Experts
 from medfpl.nets.weights import find_model
 from medfpl.noises import NOISES, corrupt
@@ -276,14 +277,26 @@ def routes(cases: Sequence[Case], native: Sequence[Case], engine: Engine) -> Ite
             ]
     rows = []
     for name, images in seen.items():
-        shares = torch.cat([net.shares(engine.denoiser.undone(x)[0]) for x in images]).mean(0).tolist()
-        rows.append((name, *(f"{share:.2f}" for share in shares)))
+        cells = torch.stack([_asked(net, engine.denoiser.undone(x)[0]) for x in images]).mean(0).tolist()
+        rows.append((name, *(f"{share:.2f}" for share in cells)))
+    families = [f"{n}: {', '.join(family)}" for n, family in enumerate(net.config.families, start=1)]
     yield (
         "## Who is asked\n\nThe mean share of each expert in the result, by noise and strength, after what is "
         "undone first. One of random noise "
         f"counts from a share of {LEAST:g} on, one of artifacts from {net.config.certain:g}; where none does, the "
-        "first.\n\n" + table(("", *(", ".join(family) for family in net.config.families)), rows)
+        "first. Then how much of what each corrector finds is believed.\n\n"
+        + table(("", *families, *(f"corrector: {c.noise}" for c in net.config.correctors)), rows)
     )
+
+
+def _asked(net: Experts, x: Tensor) -> Tensor:
+    """Return the experts' shares and how much each corrector is believed, of one image (1, 1, H, W)."""
+    with torch.inference_mode():
+        denoised = x - net.blend(x, lambda expert, part: expert(part), artifacts=False)
+        pairs = zip(net.correctors, net.config.correctors, strict=True)
+        return torch.cat(
+            [net.shares(x)[0], *(belief(corrector(denoised), denoised, config) for corrector, config in pairs)]
+        )
 
 
 def spectra(engine: Engine, picture: Path) -> str:

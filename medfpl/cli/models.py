@@ -24,7 +24,8 @@ def register(app: typer.Typer) -> None:
 
 def _find(name: str | None) -> "Model":
     """Return the model of that name, run folder or card whatever its role; None means the default."""
-    from medfpl.nets.weights import ARCHITECTURES, find_card, find_model, list_models, read_model
+    from medfpl.nets.architectures import ARCHITECTURES
+    from medfpl.nets.weights import find_card, find_model, list_models, read_model
 
     named = [m for m in list_models() if m.card.name == name]
     if name and not named:
@@ -135,9 +136,9 @@ def import_(
       medfpl models import run --name knees
       medfpl models import drunet_gray.pth && medfpl denoise scan.dcm --method dpir --model drunet_gray
     """
+    from medfpl.nets.architectures import ARCHITECTURES
     from medfpl.nets.install import import_model
     from medfpl.nets.published import SUFFIX
-    from medfpl.nets.weights import ARCHITECTURES
 
     out = Output(as_json=as_json, quiet=quiet)
     if role not in ARCHITECTURES:

@@ -4,14 +4,13 @@ A mild artifact and a clean image look alike, and a network for it that is asked
 everywhere. How much that is was measured; a finding counts where it is clearly more.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from medfpl.nets.drunet import DRUNetConfig
+from medfpl.nets.shading import ShadingConfig
 
 # Square of the mean over the mean square: of the first slices of a brain less, of whole anatomy in air 0.06 and more.
 # So little anatomy resembles anything.
@@ -27,27 +26,16 @@ class CorrectorConfig:
     guards images full of edges, the second those that are mostly black.
     """
 
-    shape: DRUNetConfig
+    net: DRUNetConfig | ShadingConfig
     noise: str
     size: float
     edges: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return {"noise": self.noise, "size": self.size, "edges": self.edges, **self.shape.to_json()}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "CorrectorConfig":
-        """Return what ``to_json`` wrote. ValueError, KeyError or TypeError if it is none."""
-        own = {"noise": str(data["noise"]), "size": float(data["size"]), "edges": float(data["edges"])}
-        if not (own["size"] > 0 and own["edges"] > 0):  # type: ignore[operator]
-            raise ValueError("a corrector's thresholds are above 0")
-        return cls(DRUNetConfig(**{k: v for k, v in data.items() if k not in own}), **own)  # type: ignore[arg-type]
-
-
-def shows_enough(image: Tensor) -> Tensor:
-    """Return whether each item of ``image`` (B, 1, H, W) shows enough to tell an artifact from anatomy: (B,), bool."""
-    return image.mean((1, 2, 3)).square() >= ENOUGH * image.square().mean((1, 2, 3))
+def smooth_step(value: Tensor, low: float, high: float) -> Tensor:
+    """Return 0 where ``value`` is at most ``low``, 1 from ``high`` on, and a smooth rise between."""
+    share = ((value - low) / (high - low)).clamp(0, 1)
+    return share.square() * (3 - 2 * share)
 
 
 def strength(found: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,17 +48,9 @@ def strength(found: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
     return (size / (whole + tiny)).sqrt(), (size / (gradient + tiny)).sqrt()
 
 
-def believed(found: Tensor, image: Tensor, size: float, edges: float = 0.0) -> Tensor:
-    """Return how much of what was ``found`` in ``image`` to believe, where so much may be a mistake: (B, 1, 1, 1)."""
-    shares = [
-        ((value - limit) / ((SURE - 1) * limit)).clamp(0, 1)
-        for value, limit in zip(strength(found, image), (size, edges), strict=True)
-        if limit
-    ]
-    share = shares[0] if len(shares) == 1 else torch.minimum(*shares)
-    return (share.square() * (3 - 2 * share)).view(-1, 1, 1, 1)
-
-
 def belief(found: Tensor, image: Tensor, config: CorrectorConfig) -> Tensor:
-    """Return how much of what a corrector ``found`` in the denoised ``image`` to believe: (B, 1, 1, 1), 0 to 1."""
-    return believed(found, image, config.size, config.edges) * shows_enough(image).view(-1, 1, 1, 1)
+    """Return how much of what was ``found`` in the denoised ``image`` (B, 1, H, W) to believe: (B,), 0 to 1."""
+    enough = image.mean((1, 2, 3)).square() >= ENOUGH * image.square().mean((1, 2, 3))
+    size, edges = strength(found, image)
+    limits = ((size, config.size), (edges, config.edges))
+    return torch.minimum(*(smooth_step(value, limit, SURE * limit) for value, limit in limits)) * enough

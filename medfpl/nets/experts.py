@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medfpl.nets.correctors import CorrectorConfig, belief, believed, shows_enough
+from medfpl.nets.correctors import CorrectorConfig, belief
 from medfpl.nets.drunet import DRUNet, DRUNetConfig, global_statistics, local_statistics
 from medfpl.nets.shading import Shading, ShadingConfig
 
@@ -24,9 +24,6 @@ _HIDDEN = 64
 # An expert less probable than this is not asked: one for noise, and by default one for artifacts, which changes what
 # an image shows and must be nearly certain.
 LEAST, CERTAIN = 0.1, 0.9
-# What an expert for artifacts finds in an image without them, as a share of its root mean square; fold-over and steep
-# fields are several times as much. So little is not believed, however sure the router is.
-MISTAKEN = 0.04
 # Noises that are random from pixel to pixel; a family without any is one of artifacts.
 RANDOM = frozenset(
     ("gaussian", "thermal", "poisson", "speckle", "salt-pepper", "rician", "rayleigh", "noncentral-chi"),
@@ -52,7 +49,7 @@ class ExpertsConfig:
     @property
     def multiple(self) -> int:
         """Image sides are padded to a multiple of this inside the experts."""
-        return max(shape.multiple for shape in (*self.experts, *(c.shape for c in self.correctors)))
+        return max(shape.multiple for shape in (*self.experts, *(c.net for c in self.correctors)))
 
     @property
     def random(self) -> list[bool]:
@@ -81,15 +78,22 @@ class ExpertsConfig:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
         return {
-            "experts": [{"type": _TYPES[type(expert)], **expert.to_json()} for expert in self.experts],
+            "experts": [_to_json(expert) for expert in self.experts],
             "families": [list(family) for family in self.families],
             "router": self.router,
             "certain": self.certain,
-            **({"correctors": [corrector.to_json() for corrector in self.correctors]} if self.correctors else {}),
+            "correctors": [
+                {"net": _to_json(c.net), "noise": c.noise, "size": c.size, "edges": c.edges} for c in self.correctors
+            ],
         }
 
 
-_TYPES: dict[type, str] = {DRUNetConfig: "drunet", ShadingConfig: "shading"}
+def _to_json(shape: DRUNetConfig | ShadingConfig) -> dict[str, Any]:
+    return {"type": "drunet" if isinstance(shape, DRUNetConfig) else "shading", **shape.to_json()}
+
+
+def _made(shape: DRUNetConfig | ShadingConfig) -> Expert:
+    return DRUNet(shape) if isinstance(shape, DRUNetConfig) else Shading(shape)
 
 
 class Router(nn.Module):
@@ -137,10 +141,8 @@ class Experts(nn.Module):
         super().__init__()
         self.config = config
         self.router = Router(config.router, len(config.families))
-        self.experts = nn.ModuleList(
-            DRUNet(shape) if isinstance(shape, DRUNetConfig) else Shading(shape) for shape in config.experts
-        )
-        self.correctors = nn.ModuleList(DRUNet(corrector.shape) for corrector in config.correctors)
+        self.experts = nn.ModuleList(_made(shape) for shape in config.experts)
+        self.correctors = nn.ModuleList(_made(corrector.net) for corrector in config.correctors)
         self.experts.requires_grad_(False)
         self.correctors.requires_grad_(False)
 
@@ -151,13 +153,12 @@ class Experts(nn.Module):
     def shares(self, x: Tensor, artifacts: bool = True) -> Tensor:
         """Return how probable each family is, (B, K): improbable ones 0, the others adding up to 1.
 
-        Where none is probable enough the first is. Without ``artifacts`` those of no random noise are never asked, nor
-        about an image that shows too little.
+        Where none is probable enough the first is. Without ``artifacts`` those of no random noise are never asked.
         """
         probable = self.router(x).softmax(1)
         kept = probable * (probable >= probable.new_tensor(self.config.least))
-        random = torch.tensor(self.config.random, device=x.device)
-        kept = kept * (random | shows_enough(x)[:, None] if artifacts else random)
+        if not artifacts:
+            kept = kept * kept.new_tensor(self.config.random)
         none = kept.sum(1, keepdim=True) == 0
         first = torch.zeros_like(kept).index_fill(1, torch.tensor([0], device=x.device), 1.0)
         kept = torch.where(none, first, kept)
@@ -177,29 +178,25 @@ class Experts(nn.Module):
         """
         shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
-        for share, expert, random in zip(shares.unbind(1), self.experts, self.config.random, strict=True):
+        for share, expert in zip(shares.unbind(1), self.experts, strict=True):
             assert isinstance(expert, DRUNet | Shading)
-            at = share.nonzero()[:, 0]
             if torch.jit.is_tracing():  # which experts are asked is no part of a traced graph: all are
-                found = run(expert, x)
-                weight = share.view(-1, 1, 1, 1)
-                noise = noise + (weight if random else weight * believed(found, x, MISTAKEN)) * found
-            elif len(at):
-                found = run(expert, x[at])
-                weight = share[at].view(-1, 1, 1, 1)
-                noise[at] += (weight if random else weight * believed(found, x[at], MISTAKEN)) * found
-        return noise + self._corrections(x - noise, run) if artifacts and self.correctors else noise
-
-    def _corrections(self, denoised: Tensor, run: Callable[[Expert, Tensor], Tensor]) -> Tensor:
-        total = torch.zeros_like(denoised)
+                noise = noise + share.view(-1, 1, 1, 1) * run(expert, x)
+                continue
+            at = share.nonzero()[:, 0]
+            if len(at):
+                noise[at] += share[at].view(-1, 1, 1, 1) * run(expert, x[at])
+        if not artifacts:
+            return noise
+        denoised, found = x - noise, torch.zeros_like(x)
         for corrector, config in zip(self.correctors, self.config.correctors, strict=True):
-            assert isinstance(corrector, DRUNet)
-            found = run(corrector, denoised)
-            total = total + belief(found, denoised, config) * found
-        return total
+            assert isinstance(corrector, DRUNet | Shading)
+            artifact = run(corrector, denoised)
+            found = found + belief(artifact, denoised, config).view(-1, 1, 1, 1) * artifact
+        return noise + found
 
 
-def with_correctors(net: Experts, correctors: Sequence[tuple[CorrectorConfig, DRUNet]]) -> Experts:
+def with_correctors(net: Experts, correctors: Sequence[tuple[CorrectorConfig, Expert]]) -> Experts:
     """Return a copy of ``net`` that asks these networks about what it denoised, in place of its own correctors."""
     made = Experts(replace(net.config, correctors=tuple(config for config, _ in correctors)))
     made.router.load_state_dict(net.router.state_dict())

@@ -13,7 +13,7 @@ from medfpl.nets.weights import Model, load_net
 from medfpl.scan import CT_BLACK, CT_WHITE
 
 if TYPE_CHECKING:
-    from medfpl.nets.weights import Net
+    from medfpl.nets.architectures import Net
 
 OPSET = 17
 TOLERANCE = 1e-4

@@ -26,7 +26,7 @@ from medfpl.nets.weights import (
 )
 
 if TYPE_CHECKING:
-    from medfpl.nets.weights import Net
+    from medfpl.nets.architectures import Net
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WEIGHTS = ".safetensors"

@@ -12,25 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medfpl.errors import BadInput, MedfplError, UsageError
+from medfpl.nets.architectures import Role, described
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from medfpl.nets.architectures import Net
 
-    from medfpl.nets.drunet import DRUNet
-    from medfpl.nets.experts import Experts
-    from medfpl.nets.shading import Shading
-    from medfpl.nets.unet import UNet
-
-    Net = UNet | DRUNet | Shading | Experts
-
-Role = Literal["denoiser", "restoration", "prior"]
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
-# Only a U-Net of ours has guided maps, and a U-Net has no input for the noise level that a prior is told.
-ARCHITECTURES: dict[Role, tuple[str, ...]] = {
-    "denoiser": ("unet", "drunet", "shading", "experts"),
-    "restoration": ("unet",),
-    "prior": ("drunet",),
-}
 CARD_NAME = "card.json"
 MAX_BYTES = 1 << 30
 MAX_CARD_BYTES = 1 << 20
@@ -176,7 +163,7 @@ def net_of(role: Role, architecture: dict[str, Any], data: bytes) -> "Net":
     import torch
     from safetensors.torch import load
 
-    empty = _described(role, architecture)
+    empty = described(role, architecture)
     try:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load(data).items()}
     except Exception as error:  # safetensors raises its own SafetensorError, not importable on all versions
@@ -251,107 +238,3 @@ def _model(card_path: Path, origin: Literal["shipped", "imported", "run"]) -> Mo
     if not isinstance(card.file, str) or Path(card.file).name != card.file:
         raise BadInput(f"{card_path.name} names weights outside its own folder")
     return Model(card, card_path.parent / card.file, origin)
-
-
-def _described(role: Role, architecture: dict[str, Any]) -> "Callable[[], Net]":
-    """Return what makes the network of a card, none of whose fields is trusted."""
-    kind, fields = architecture.get("type"), {k: v for k, v in architecture.items() if k != "type"}
-    known: dict[Any, Callable[[dict[str, Any]], Callable[[], Net]]] = {
-        "unet": _unet,
-        "drunet": _drunet,
-        "shading": _shading,
-        "experts": _experts,
-    }
-    if kind not in known:
-        raise _unknown_architecture()
-    if kind not in ARCHITECTURES[role]:
-        raise BadInput(f"a {role} model cannot be a {kind}")
-    if kind == "drunet" and bool(fields.get("blind")) != (role == "denoiser"):
-        raise BadInput("a prior is told the noise level, and a denoiser is blind")
-    try:
-        return known[kind](fields)
-    except (TypeError, KeyError, ValueError) as error:
-        raise _unknown_architecture() from error
-
-
-def _unknown_architecture() -> BadInput:
-    return BadInput("the card names an architecture that this version does not know")
-
-
-def _within(*limits: tuple[Any, int, int]) -> None:
-    # Far beyond any that is trained, and small enough to be described before the weights are compared with it.
-    if any(type(value) is not int or not low <= value <= high for value, low, high in limits):
-        raise _unknown_architecture()
-
-
-def _unet(fields: dict[str, Any]) -> "Callable[[], UNet]":
-    from medfpl.nets.unet import UNet, UNetConfig
-
-    config = UNetConfig(**fields)
-    _within((config.width, 1, 1024), (config.depth, 1, 8), (config.unshuffle, 1, 16), (config.outputs, 1, 64))
-    _within((config.depth if config.skips is None else config.skips, 0, config.depth))
-    if config.norm not in ("batch", "none"):
-        raise _unknown_architecture()
-    return lambda: UNet(config)
-
-
-def _drunet(fields: dict[str, Any]) -> "Callable[[], DRUNet]":
-    from medfpl.nets.drunet import DRUNet, DRUNetConfig
-
-    config = DRUNetConfig(**fields)
-    _within((config.width, 1, 1024), (config.blocks, 1, 64))
-    if not (isinstance(config.blind, bool) and isinstance(config.context, bool)) or config.context > config.blind:
-        raise _unknown_architecture()
-    return lambda: DRUNet(config)
-
-
-def _shading(fields: dict[str, Any]) -> "Callable[[], Shading]":
-    from medfpl.nets.shading import Shading, ShadingConfig
-
-    config = ShadingConfig(**fields)
-    _within((config.width, 1, 1024), (config.depth, 1, 8), (config.factor, 1, 64))
-    return lambda: Shading(config)
-
-
-_EXPERTS = {"experts", "families", "router"}
-
-
-def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
-    from medfpl.nets.correctors import CorrectorConfig
-    from medfpl.nets.drunet import DRUNetConfig
-    from medfpl.nets.experts import CERTAIN, Experts, ExpertsConfig
-    from medfpl.nets.shading import ShadingConfig
-
-    experts, families, router = fields["experts"], fields["families"], fields["router"]
-    certain = fields.get("certain", CERTAIN)  # cards made before it was a choice do not say it
-    shapes = {"drunet": (_drunet, DRUNetConfig), "shading": (_shading, ShadingConfig)}
-    if not (isinstance(experts, list) and isinstance(families, list) and 0 < len(experts) == len(families) <= 64):
-        raise _unknown_architecture()
-    if not all(isinstance(f, list) and all(isinstance(noise, str) for noise in f) for f in families):
-        raise _unknown_architecture()
-    if (
-        not all(isinstance(e, dict) and e.get("type") in shapes for e in experts)
-        or set(fields) - {"certain", "correctors"} != _EXPERTS
-    ):
-        raise _unknown_architecture()
-    if type(certain) not in (int, float) or not 0 <= certain <= 1:
-        raise _unknown_architecture()
-    _within((router, 1, 1024))
-    made = []
-    for expert in experts:
-        check, shape = shapes[expert["type"]]
-        given = {k: v for k, v in expert.items() if k != "type"}
-        check(given)  # its numbers are no larger than any that is trained
-        made.append(shape(**given))
-    if any(isinstance(e, DRUNetConfig) and not e.blind for e in made):
-        raise BadInput("a prior is told the noise level, and an expert is blind")
-    correctors = fields.get("correctors", [])
-    if not (isinstance(correctors, list) and len(correctors) <= 64 and all(isinstance(c, dict) for c in correctors)):
-        raise _unknown_architecture()
-    for corrector in correctors:
-        _drunet({k: v for k, v in corrector.items() if k not in ("noise", "size", "edges")})
-    found = tuple(CorrectorConfig.from_json(corrector) for corrector in correctors)
-    if any(not c.shape.blind for c in found):
-        raise BadInput("a prior is told the noise level, and a corrector is blind")
-    config = ExpertsConfig(tuple(made), tuple(tuple(f) for f in families), router, certain, found)
-    return lambda: Experts(config)

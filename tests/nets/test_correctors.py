@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from medfpl.errors import BadInput
-from medfpl.nets.correctors import SURE, CorrectorConfig, belief, shows_enough, strength
+from medfpl.nets.correctors import SURE, CorrectorConfig, belief, smooth_step, strength
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import Experts, build_experts, with_correctors
 from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.weights import find_model, load_net, save_net
 
 SHAPE = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
-CORRECTOR = CorrectorConfig(SHAPE, "chemical-shift", size=0.05, edges=0.4)
+CORRECTOR = CorrectorConfig(SHAPE, "chemical-shift", size=0.05, edges=0.3)
+SHADING = CorrectorConfig(ShadingConfig(width=4, depth=2), "wrap-around", size=0.2, edges=0.01)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -29,7 +30,9 @@ def waves(count: int = 1) -> torch.Tensor:
 @pytest.fixture
 def net() -> Experts:
     made = build_experts([build_drunet(SHAPE, seeded(0))], [("gaussian",)], 4, seeded(9))
-    return with_correctors(made, [(CORRECTOR, build_drunet(SHAPE, seeded(1)))]).eval()
+    shading = build_shading(SHADING.net, seeded(2))
+    torch.nn.init.normal_(shading.unet.out.weight, std=0.1, generator=seeded(3))
+    return with_correctors(made, [(CORRECTOR, build_drunet(SHAPE, seeded(1))), (SHADING, shading)]).eval()
 
 
 def test_a_finding_is_measured_by_the_image_and_by_its_edges():
@@ -47,21 +50,20 @@ def test_only_what_is_more_than_may_be_a_mistake_is_believed():
     share = torch.tensor([0.99, (1 + SURE) / 2, SURE, 9.0]).view(-1, 1, 1, 1)
     found = share * CORRECTOR.size * 0.5 * torch.ones_like(x)
     config = CorrectorConfig(SHAPE, "motion", size=0.05, edges=0.01)
-    assert belief(found, x, config).flatten().tolist() == pytest.approx([0, 0.5, 1, 1], abs=0.08)
+    assert belief(found, x, config).tolist() == pytest.approx([0, 0.5, 1, 1], abs=0.08)
     assert belief(found, x, CorrectorConfig(SHAPE, "motion", size=0.05, edges=99.0)).abs().max() == 0
 
 
-def test_where_there_is_next_to_no_anatomy_nothing_is_believed(net):
+def test_where_there_is_next_to_no_anatomy_nothing_is_believed():
     x = torch.zeros(2, 1, 64, 64)
     x[0, :, 30:36, 30:36] = 1  # a hundredth of the image
     x[1, :, 20:50, 20:50] = 1
-    assert shows_enough(x).tolist() == [False, True]
-    assert belief(0.5 * x, x, CORRECTOR).flatten().tolist() == [0, 1]
-    shading = build_shading(ShadingConfig(width=4, depth=2), seeded(2))
-    both = build_experts([build_drunet(SHAPE, seeded(0)), shading], [("gaussian",), ("wrap-around",)], 4, seeded(9))
-    both.router.head[2].weight.data.zero_()
-    both.router.head[2].bias.data = torch.tensor([0.0, 9.0])
-    assert both.shares(x).argmax(1).tolist() == [0, 1]
+    assert belief(0.5 * x, x, CORRECTOR).tolist() == [0, 1]
+
+
+def test_a_smooth_step_rises_from_0_to_1():
+    values = smooth_step(torch.tensor([-1.0, 2.0, 2.5, 3.0, 4.0, 9.0]), 2.0, 4.0)
+    assert values.tolist() == pytest.approx([0, 0, 0.15625, 0.5, 1, 1])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 40), (2, 1, 40, 1), (1, 1, 8, 8)])
@@ -79,17 +81,21 @@ def test_a_corrector_is_asked_about_the_denoised_image_and_not_without_artifacts
         return 0.25 * part
 
     noise = net.blend(x, run)
-    assert [expert for expert, _ in asked] == [net.experts[0], net.correctors[0]]
-    assert torch.allclose(asked[1][1], 0.75 * x)
-    trusted = belief(0.25 * 0.75 * x, 0.75 * x, CORRECTOR)
-    assert torch.allclose(noise, 0.25 * x + trusted * 0.25 * 0.75 * x)
+    assert [expert for expert, _ in asked] == [net.experts[0], *net.correctors]
+    assert all(torch.allclose(part, 0.75 * x) for _, part in asked[1:])
+    artifact = 0.25 * 0.75 * x
+    trusted = [belief(artifact, 0.75 * x, config) for config in (CORRECTOR, SHADING)]
+    assert trusted[0].min() > 0
+    assert trusted[0].max() < 1
+    assert (trusted[1] > 0).all()
+    assert torch.allclose(noise, 0.25 * x + (trusted[0] + trusted[1]).view(-1, 1, 1, 1) * artifact)
     asked.clear()
     assert torch.allclose(net.blend(x, run, artifacts=False), 0.25 * x)
     assert len(asked) == 1
 
 
 def test_a_model_with_correctors_is_saved_and_read(net, tmp_path):
-    assert net.config.noises == ["gaussian", "chemical-shift"]
+    assert net.config.noises == ["gaussian", "chemical-shift", "wrap-around"]
     save_net(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
     read = load_net(find_model(tmp_path / "run"))
     assert read.config == net.config
@@ -100,13 +106,24 @@ def test_a_model_with_correctors_is_saved_and_read(net, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"size": "much"}, {"edges": -1.0}, {"width": 1 << 20}, {"noise": None, "size": None}]
+    ("change", "reason"),
+    [
+        ({"size": "much"}, "does not know"),
+        ({"size": float("inf")}, "does not know"),
+        ({"edges": -1.0}, "does not know"),
+        ({"noise": None}, "does not know"),
+        ({"more": 1}, "does not know"),
+        ({"net": None}, "does not know"),
+        ({"net": {"type": "unet"}}, "does not know"),
+        ({"net": {"type": "drunet", "width": 1 << 20, "blind": True}}, "does not know"),
+        ({"net": {"type": "drunet", "width": 4, "blocks": 1}}, "an expert is blind"),
+    ],
 )
-def test_a_card_with_a_wrong_corrector_is_refused(net, tmp_path, change):
+def test_a_card_with_a_wrong_corrector_is_refused(net, tmp_path, change, reason):
     save_net(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
     path = next(tmp_path.rglob("card.json"))
     card = json.loads(path.read_text("utf-8"))
     card["architecture"]["correctors"][0].update(change)
     path.write_text(json.dumps(card), "utf-8")
-    with pytest.raises(BadInput, match="does not know"):
+    with pytest.raises(BadInput, match=reason):
         load_net(find_model(tmp_path / "run"))

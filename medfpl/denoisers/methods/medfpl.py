@@ -9,14 +9,15 @@ from torch import Tensor
 from medfpl.denoisers.base import Method, Setting
 from medfpl.errors import UsageError
 from medfpl.inverse import INVERSES, Found, undo
+from medfpl.nets.correctors import smooth_step
 from medfpl.nets.experts import Experts
 from medfpl.nets.weights import Model, find_model, load_net
 from medfpl.tiles import run_tiled
 
 if TYPE_CHECKING:
+    from medfpl.nets.architectures import Net
     from medfpl.nets.experts import Expert
     from medfpl.nets.unet import UNet
-    from medfpl.nets.weights import Net
     from medfpl.scan import Kind
 
 # The network sees values clamped to this range (working units); what lies outside keeps its excess.
@@ -87,13 +88,8 @@ def worth_taking(noise: Tensor, x: Tensor) -> Tensor:
     """
     size = x.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
     change = noise.abs()
-    parts = [
-        (change.mean((1, 2, 3), keepdim=True) / size, MEAN_CHANGE),
-        (change.amax((1, 2, 3), keepdim=True) / size, LARGEST_CHANGE),
-    ]
-    shares = [((part - low) / (high - low)).clamp(0, 1) for part, (low, high) in parts]
-    share = torch.maximum(*shares)
-    return share.square() * (3 - 2 * share)
+    mean, largest = change.mean((1, 2, 3), keepdim=True) / size, change.amax((1, 2, 3), keepdim=True) / size
+    return torch.maximum(smooth_step(mean, *MEAN_CHANGE), smooth_step(largest, *LARGEST_CHANGE))
 
 
 def _build(model: str | None, device: str, undo: str) -> NetworkDenoiser:
