@@ -5,13 +5,11 @@ stack. It follows pydicom in what counts as a sequence, so that nothing nests de
 """
 
 import struct
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from io import BytesIO
 
 from medfpl.errors import BadInput
+from medfpl.io.dicom_inflate import inflate_data_set
 from medfpl.io.guard import DEFAULT_LIMITS, Limits
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -80,7 +78,7 @@ def scan_tags(raw: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = No
     if named == DEFLATED:
         if head_only:
             raise NeedMore
-        data = _inflate(raw, begin, limits.max_inflated)
+        data = inflate_data_set(raw, begin, limits.max_inflated)
         begin, total = 0, len(data)
     if head_only and len(data) < begin + 8:
         raise NeedMore
@@ -138,35 +136,6 @@ def _encoding(data: bytes, begin: int, syntax: str) -> tuple[bool, bool]:
 
 def _is_vr(pair: bytes) -> bool:
     return len(pair) == 2 and 0x40 < pair[0] < 0x5B and 0x40 < pair[1] < 0x5B
-
-
-def _inflate(raw: bytes, begin: int, limit: int) -> bytes:
-    """Return the inflated rest of ``raw``. It is counted first, without being kept, so that a bomb costs nothing."""
-    for _ in _inflated(raw, begin, limit):
-        pass
-    # Gives its bytes away without a second copy.
-    whole = BytesIO()
-    whole.writelines(_inflated(raw, begin, limit))
-    return whole.getvalue()
-
-
-def _inflated(raw: bytes, begin: int, limit: int) -> Iterator[bytes]:
-    stream, feed, total = zlib.decompressobj(-15), memoryview(raw)[begin:], 0
-    step = 1 << 18
-    try:
-        while not stream.eof:
-            block = stream.unconsumed_tail or bytes(feed[:step])
-            if not stream.unconsumed_tail:
-                feed = feed[step:]
-            part = stream.decompress(block, 1 << 20)
-            if not block and not part:
-                raise BadInput("its deflated data is cut short")
-            total += len(part)
-            if total > limit:
-                raise BadInput(f"its deflated data is larger than the limit of {limit} bytes")
-            yield part
-    except zlib.error:
-        raise BadInput("its deflated data is damaged") from None
 
 
 @dataclass
