@@ -2,8 +2,9 @@
 
     python scripts/add_correctors.py STORE MODEL RUN:NOISE:SIZE:EDGES ... -o FOLDER [--images 8]
 
-MODEL is a model or run of experts. Each RUN is one of a drunet or shading network that undoes NOISE; SIZE and EDGES are
-what it may find by mistake (nets.correctors). To choose them the script prints what it finds in validation images:
+MODEL is a model or run of experts. Each RUN is one of a drunet, shading or unfold network that undoes NOISE; SIZE
+and EDGES are what it may find by mistake (nets.correctors). To choose them the script prints what it finds in
+validation images:
 clean and with each corruption, strengths 0.5 and 0.15.
 """
 
@@ -18,9 +19,8 @@ from torch import Tensor
 from medfpl.denoisers.methods.medfpl import NetworkDenoiser
 from medfpl.inverse import INVERSES
 from medfpl.nets.correctors import CorrectorConfig, strength
-from medfpl.nets.drunet import DRUNet
-from medfpl.nets.experts import Expert, Experts, with_correctors
-from medfpl.nets.shading import Shading
+from medfpl.nets.experts import Experts, with_correctors
+from medfpl.nets.parts import Part
 from medfpl.nets.weights import find_model, load_net, save_net
 from medfpl.noises import NOISES, corrupt
 from medfpl.seeds import stable_seed
@@ -42,12 +42,12 @@ def main() -> None:
     net = load_net(model)
     if not isinstance(net, Experts):
         parser.error(f"{args.model} is no model of experts")
-    chosen: list[tuple[CorrectorConfig, Expert]] = []
+    chosen: list[tuple[CorrectorConfig, Part]] = []
     for entry in args.correctors:
         run, noise, size, edges = entry.rsplit(":", 3)
         corrector = load_net(find_model(run))
-        if not isinstance(corrector, DRUNet | Shading):
-            parser.error(f"{run} is no drunet or shading network")
+        if not isinstance(corrector, Part):
+            parser.error(f"{run} is no network for an artifact")
         config = CorrectorConfig(corrector.config, NOISES.resolve(noise), float(size), float(edges))
         chosen.append((config, corrector))
     denoiser = NetworkDenoiser(with_correctors(net, []), model, undoes=tuple(INVERSES))

@@ -8,17 +8,20 @@ from medfpl.errors import BadInput
 
 if TYPE_CHECKING:
     from medfpl.nets.correctors import CorrectorConfig
-    from medfpl.nets.drunet import DRUNet, DRUNetConfig
+    from medfpl.nets.drunet import DRUNet
     from medfpl.nets.experts import Experts
-    from medfpl.nets.shading import Shading, ShadingConfig
+    from medfpl.nets.field import Field
+    from medfpl.nets.parts import Part, Shape
+    from medfpl.nets.shading import Shading
     from medfpl.nets.unet import UNet
+    from medfpl.nets.unfold import Unfold
 
-    Net = UNet | DRUNet | Shading | Experts
+    Net = UNet | Part | Experts
 
 Role = Literal["denoiser", "restoration", "prior"]
 # Only a U-Net of ours has guided maps, and a U-Net has no input for the noise level that a prior is told.
 ARCHITECTURES: dict[Role, tuple[str, ...]] = {
-    "denoiser": ("unet", "drunet", "shading", "experts"),
+    "denoiser": ("unet", "drunet", "shading", "field", "unfold", "experts"),
     "restoration": ("unet",),
     "prior": ("drunet",),
 }
@@ -32,6 +35,8 @@ def described(role: Role, architecture: dict[str, Any]) -> "Callable[[], Net]":
         "unet": _unet,
         "drunet": _drunet,
         "shading": _shading,
+        "field": _field,
+        "unfold": _unfold,
         "experts": _experts,
     }
     if kind not in known:
@@ -61,6 +66,8 @@ def _unet(fields: dict[str, Any]) -> "Callable[[], UNet]":
 
     config = UNetConfig(**fields)
     _within((config.width, 1, 1024), (config.depth, 1, 8), (config.unshuffle, 1, 16), (config.outputs, 1, 64))
+    if config.inputs != 1:
+        raise _unknown_architecture()
     _within((config.depth if config.skips is None else config.skips, 0, config.depth))
     if config.norm not in ("batch", "none"):
         raise _unknown_architecture()
@@ -85,21 +92,41 @@ def _shading(fields: dict[str, Any]) -> "Callable[[], Shading]":
     return lambda: Shading(config)
 
 
-def _shape(given: Any) -> "DRUNetConfig | ShadingConfig":
+def _field(fields: dict[str, Any]) -> "Callable[[], Field]":
+    from medfpl.nets.field import Field, FieldConfig
+
+    config = FieldConfig(**fields)
+    _within((config.width, 1, 1024), (config.depth, 1, 8), (config.side, 16, 1024))
+    return lambda: Field(config)
+
+
+def _unfold(fields: dict[str, Any]) -> "Callable[[], Unfold]":
+    from medfpl.nets.unfold import Unfold, UnfoldConfig
+
+    config = UnfoldConfig(**fields)
+    _within((config.width, 1, 1024), (config.depth, 1, 8))
+    return lambda: Unfold(config)
+
+
+def _shape(given: Any) -> "Shape":
     """Return the shape of one of an experts model's networks, whose numbers are no larger than any that is trained."""
     from medfpl.nets.drunet import DRUNetConfig
+    from medfpl.nets.field import FieldConfig
     from medfpl.nets.shading import ShadingConfig
+    from medfpl.nets.unfold import UnfoldConfig
 
     kinds: dict[Any, tuple[Callable[[dict[str, Any]], Any], type]] = {
         "drunet": (_drunet, DRUNetConfig),
         "shading": (_shading, ShadingConfig),
+        "field": (_field, FieldConfig),
+        "unfold": (_unfold, UnfoldConfig),
     }
     if not isinstance(given, dict) or given.get("type") not in kinds:
         raise _unknown_architecture()
     check, shape = kinds[given["type"]]
     fields = {k: v for k, v in given.items() if k != "type"}
     check(fields)
-    made: DRUNetConfig | ShadingConfig = shape(**fields)
+    made: Shape = shape(**fields)
     if isinstance(made, DRUNetConfig) and not made.blind:
         raise BadInput("a prior is told the noise level, and an expert is blind")
     return made

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medfpl.nets.drunet import DRUNetConfig
-from medfpl.nets.shading import ShadingConfig
+from medfpl.nets.parts import Shape
 
 # Square of the mean over the mean square: of the first slices of a brain less, of whole anatomy in air 0.06 and more.
 # So little anatomy resembles anything.
@@ -26,7 +25,7 @@ class CorrectorConfig:
     guards images full of edges, the second those that are mostly black.
     """
 
-    net: DRUNetConfig | ShadingConfig
+    net: Shape
     noise: str
     size: float
     edges: float

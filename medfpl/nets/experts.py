@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medfpl.nets.correctors import CorrectorConfig, belief
-from medfpl.nets.drunet import DRUNet, DRUNetConfig, global_statistics, local_statistics
-from medfpl.nets.shading import Shading, ShadingConfig
+from medfpl.nets.drunet import global_statistics, local_statistics
+from medfpl.nets.parts import Part, Shape, part_of, shape_to_json
 
 # Channels of the router's stages, each of half the side of the one before, in widths; it looks at the noise's texture
 # after the third and at the whole image after the last.
@@ -30,9 +30,6 @@ RANDOM = frozenset(
 )
 
 
-Expert = DRUNet | Shading
-
-
 @dataclass(frozen=True)
 class ExpertsConfig:
     """The shape of each expert, the noises of its family (the first also has clean images), the router's width.
@@ -40,7 +37,7 @@ class ExpertsConfig:
     An expert for artifacts is asked from a share of ``certain`` on. The ``correctors`` are asked afterwards.
     """
 
-    experts: tuple[DRUNetConfig | ShadingConfig, ...]
+    experts: tuple[Shape, ...]
     families: tuple[tuple[str, ...], ...]
     router: int = 16
     certain: float = CERTAIN
@@ -78,22 +75,15 @@ class ExpertsConfig:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
         return {
-            "experts": [_to_json(expert) for expert in self.experts],
+            "experts": [shape_to_json(expert) for expert in self.experts],
             "families": [list(family) for family in self.families],
             "router": self.router,
             "certain": self.certain,
             "correctors": [
-                {"net": _to_json(c.net), "noise": c.noise, "size": c.size, "edges": c.edges} for c in self.correctors
+                {"net": shape_to_json(c.net), "noise": c.noise, "size": c.size, "edges": c.edges}
+                for c in self.correctors
             ],
         }
-
-
-def _to_json(shape: DRUNetConfig | ShadingConfig) -> dict[str, Any]:
-    return {"type": "drunet" if isinstance(shape, DRUNetConfig) else "shading", **shape.to_json()}
-
-
-def _made(shape: DRUNetConfig | ShadingConfig) -> Expert:
-    return DRUNet(shape) if isinstance(shape, DRUNetConfig) else Shading(shape)
 
 
 class Router(nn.Module):
@@ -141,8 +131,8 @@ class Experts(nn.Module):
         super().__init__()
         self.config = config
         self.router = Router(config.router, len(config.families))
-        self.experts = nn.ModuleList(_made(shape) for shape in config.experts)
-        self.correctors = nn.ModuleList(_made(corrector.net) for corrector in config.correctors)
+        self.experts = nn.ModuleList(part_of(shape) for shape in config.experts)
+        self.correctors = nn.ModuleList(part_of(corrector.net) for corrector in config.correctors)
         self.experts.requires_grad_(False)
         self.correctors.requires_grad_(False)
 
@@ -171,7 +161,7 @@ class Experts(nn.Module):
         with torch.autocast(errors.device.type, enabled=False):  # sums of many small squares
             return errors @ errors.mT / errors.shape[-1]
 
-    def blend(self, x: Tensor, run: Callable[[Expert, Tensor], Tensor], artifacts: bool = True) -> Tensor:
+    def blend(self, x: Tensor, run: Callable[[Part, Tensor], Tensor], artifacts: bool = True) -> Tensor:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``.
 
         What the correctors then find in the image without it comes on top, but not without ``artifacts``.
@@ -179,7 +169,7 @@ class Experts(nn.Module):
         shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
         for share, expert in zip(shares.unbind(1), self.experts, strict=True):
-            assert isinstance(expert, DRUNet | Shading)
+            assert isinstance(expert, Part)
             if torch.jit.is_tracing():  # which experts are asked is no part of a traced graph: all are
                 noise = noise + share.view(-1, 1, 1, 1) * run(expert, x)
                 continue
@@ -190,13 +180,13 @@ class Experts(nn.Module):
             return noise
         denoised, found = x - noise, torch.zeros_like(x)
         for corrector, config in zip(self.correctors, self.config.correctors, strict=True):
-            assert isinstance(corrector, DRUNet | Shading)
+            assert isinstance(corrector, Part)
             artifact = run(corrector, denoised)
             found = found + belief(artifact, denoised, config).view(-1, 1, 1, 1) * artifact
         return noise + found
 
 
-def with_correctors(net: Experts, correctors: Sequence[tuple[CorrectorConfig, Expert]]) -> Experts:
+def with_correctors(net: Experts, correctors: Sequence[tuple[CorrectorConfig, Part]]) -> Experts:
     """Return a copy of ``net`` that asks these networks about what it denoised, in place of its own correctors."""
     made = Experts(replace(net.config, correctors=tuple(config for config, _ in correctors)))
     made.router.load_state_dict(net.router.state_dict())
@@ -207,7 +197,7 @@ def with_correctors(net: Experts, correctors: Sequence[tuple[CorrectorConfig, Ex
 
 
 def build_experts(
-    experts: Sequence[Expert],
+    experts: Sequence[Part],
     families: Sequence[Sequence[str]],
     router: int,
     generator: torch.Generator,

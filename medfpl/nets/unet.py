@@ -18,7 +18,7 @@ class UNetConfig:
     ``unshuffle`` folds blocks of that many pixels squared into channels before the first convolution and unfolds
     after the last: 2 costs a quarter at the same width. ``skips`` counts the levels, from the deepest, whose skip
     connection is kept; fewer than ``depth`` closes the short way by which a network can learn the identity.
-    ``outputs`` counts the images that come out: 1, or one a feature.
+    ``inputs`` and ``outputs`` count the images that go in and come out: 1, or one a feature.
     """
 
     width: int = 64
@@ -27,6 +27,7 @@ class UNetConfig:
     norm: Norm = "batch"
     skips: int | None = None
     outputs: int = 1
+    inputs: int = 1
 
     @property
     def multiple(self) -> int:
@@ -65,7 +66,7 @@ def _double_convolution(inside: int, middle: int, outside: int, norm: Norm) -> n
 class UNet(nn.Module):
     """Double 3x3 convolutions, max-pooling down, bilinear upsampling and concatenation up, 1x1 output.
 
-    ``forward`` takes (B, 1, H, W) of any size (sides are padded by edge values and cropped again) and
+    ``forward`` takes (B, inputs, H, W) of any size (sides are padded by edge values and cropped again) and
     returns the same size, ``outputs`` channels. It is the plain network; what its output means (the image or
     the noise in it) is the caller's.
     """
@@ -76,7 +77,7 @@ class UNet(nn.Module):
         widths = config.channels
         pixels = config.unshuffle**2
         kept = config.depth if config.skips is None else config.skips
-        self.stem = _double_convolution(pixels, widths[0], widths[0], config.norm)
+        self.stem = _double_convolution(pixels * config.inputs, widths[0], widths[0], config.norm)
         self.down = nn.ModuleList(_double_convolution(a, b, b, config.norm) for a, b in pairwise(widths))
         self.up = nn.ModuleList()
         self.skipped: list[bool] = []
@@ -91,7 +92,7 @@ class UNet(nn.Module):
         self.out = nn.Conv2d(widths[0], pixels * config.outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the network's output for ``x``, (B, 1, H, W) -> (B, outputs, H, W)."""
+        """Return the network's output for ``x``, (B, inputs, H, W) -> (B, outputs, H, W)."""
         height, width = x.shape[-2:]
         multiple = self.config.multiple
         pad = (-width % multiple, -height % multiple)

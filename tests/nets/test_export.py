@@ -11,8 +11,10 @@ from medfpl.nets.correctors import CorrectorConfig
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import build_experts, with_correctors
 from medfpl.nets.export import OPSET, SEEN, contract, export_onnx
+from medfpl.nets.field import FieldConfig, build_field
 from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.unet import UNetConfig, build_unet
+from medfpl.nets.unfold import UnfoldConfig, build_unfold
 from medfpl.nets.weights import load_net, save_net
 
 onnx = pytest.importorskip("onnx")
@@ -69,6 +71,30 @@ def test_of_experts_the_graph_asks_all_and_weights_them(tmp_path):
         assert np.abs(found - net(x).detach().numpy()).max() < 1e-4
         asked |= set(net.shares(x).argmax(1).tolist())
     assert asked == {0, 1}
+
+
+def test_correctors_that_look_at_the_whole_image_are_part_of_the_graph(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    first = build_drunet(DRUNetConfig(4, 1, blind=True, context=True), generator)
+    first.m_tail.weight.data *= 0.1
+    correctors = [build_field(FieldConfig(4, 2), generator), build_unfold(UnfoldConfig(4, 2), generator)]
+    for corrector in correctors:
+        torch.nn.init.normal_(corrector.unet.out.weight, std=0.2, generator=generator)
+    configs = [
+        CorrectorConfig(c.config, n, 1e-4, 1e-4) for c, n in zip(correctors, ("wrap-around", "motion"), strict=True)
+    ]
+    net = with_correctors(
+        build_experts([first], [["gaussian"]], 4, generator), list(zip(configs, correctors, strict=True))
+    )
+    model = save_net(net.eval(), tmp_path / "run", {"name": "two", "role": "denoiser", "summary": ""})
+    assert export_onnx(model, tmp_path / "net.onnx").difference < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    for shape in ((2, 1, 64, 48), (1, 1, 33, 90)):
+        x = torch.zeros(shape)
+        x[..., 8:-8, 4:-9] = 0.5 + torch.rand(x[..., 8:-8, 4:-9].shape, generator=torch.Generator().manual_seed(1))
+        for image in (x, x.mT):
+            (found,) = session.run(None, {"image": image.contiguous().numpy()})
+            assert np.abs(found - net(image).detach().numpy()).max() < 1e-4
 
 
 def test_the_file_says_what_it_is(tmp_path):

@@ -11,12 +11,14 @@ from medfpl.errors import UsageError
 from medfpl.inverse import INVERSES, Found, undo
 from medfpl.nets.correctors import smooth_step
 from medfpl.nets.experts import Experts
+from medfpl.nets.field import Field
+from medfpl.nets.unfold import Unfold
 from medfpl.nets.weights import Model, find_model, load_net
 from medfpl.tiles import run_tiled
 
 if TYPE_CHECKING:
     from medfpl.nets.architectures import Net
-    from medfpl.nets.experts import Expert
+    from medfpl.nets.parts import Part
     from medfpl.nets.unet import UNet
     from medfpl.scan import Kind
 
@@ -68,7 +70,9 @@ class NetworkDenoiser:
                 noise = self._run(self.net, seen)
             return x - (worth_taking(noise, seen) * noise).to(x.device, x.dtype)
 
-    def _run(self, net: "UNet | Expert", seen: Tensor) -> Tensor:
+    def _run(self, net: "UNet | Part", seen: Tensor) -> Tensor:
+        if isinstance(net, Field | Unfold):  # of the whole image, whatever its size
+            return net(seen)
         config = net.config
         return run_tiled(
             net,
