@@ -33,9 +33,9 @@ class _Part(BaseModel):
 class NetConfig(_Part):
     """The U-Net (nets.unet.UNetConfig), the DRUNet that is blind (nets.drunet), or one of the other nets."""
 
-    type: Literal["unet", "drunet", "shading", "experts"] = Field(
+    type: Literal["unet", "drunet", "shading", "field", "unfold", "experts"] = Field(
         default="drunet",
-        description="residual blocks; the paper's: unet; gain and offset: shading; runs to choose from: experts",
+        description="residual blocks; the paper's: unet; of one artifact: shading, field, unfold; of runs: experts",
     )
     experts: list[str] = Field(default=[], description="of experts: models or runs, each one's noises its family")
     router: int = Field(default=16, ge=4, le=256, description="of experts: the router's width")
@@ -45,10 +45,15 @@ class NetConfig(_Part):
     certain: float = Field(
         default=0.9, ge=0, le=1, description="of experts: share from which one for artifacts, not for noise, is asked"
     )
+    correctors: str = Field(
+        default="auto",
+        description="of a drunet: model whose correctors for artifacts are asked behind it; auto: if it learns all "
+        "noises, the default model; none",
+    )
     width: int = Field(default=16, ge=4, le=256, description="channels at the first level; the paper's: 64")
     blocks: int = Field(default=2, ge=1, le=16, description="of a drunet: residual blocks a level")
     context: bool = Field(default=True, description="of a drunet: sees rows, columns and noise of the whole image")
-    depth: int = Field(default=4, ge=1, le=6, description="of a unet or shading: halvings of the image")
+    depth: int = Field(default=4, ge=1, le=6, description="of all but drunet: halvings of the image")
     unshuffle: Literal[1, 2, 4] = Field(
         default=2, description="of a unet: pixels squared folded into channels; the paper's: 1"
     )
@@ -59,7 +64,8 @@ class NetConfig(_Part):
 
     def unet(self) -> dict[str, Any]:
         """Return what a UNetConfig takes."""
-        return self.model_dump(exclude={"type", "blocks", "context", "experts", "router", "route", "certain"})
+        other = {"type", "blocks", "context", "experts", "router", "route", "certain", "correctors"}
+        return self.model_dump(exclude=other)
 
 
 class DataConfig(_Part):
@@ -79,6 +85,7 @@ class DataConfig(_Part):
     clean: float = Field(default=0.08, ge=0, le=1, description="share of items left uncorrupted")
     even: float = Field(default=0.0, ge=0, le=1, description="share whose strength is uniform, not log-uniform")
     pair: float = Field(default=0.15, ge=0, le=1, description="share of items with a second noise")
+    default_mode: float = Field(default=0.7, ge=0, le=1, description="share in a noise's usual mode, not another")
     pool: int = Field(
         default=0, ge=0, description="items drawn once, kept in each worker's memory, used again; 0: none"
     )

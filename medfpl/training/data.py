@@ -160,7 +160,12 @@ class TrainingBatches(Dataset[Batch]):
         mixture = Mixture.physical if config.mixture == "physical" else Mixture
         weights = {NOISES.resolve(name): weight for name, weight in config.noise_weights.items()}
         self._mixture = mixture(
-            names=tuple(config.noises), clean=config.clean, pair=config.pair, even=config.even, weights=weights
+            names=tuple(config.noises),
+            clean=config.clean,
+            pair=config.pair,
+            even=config.even,
+            default_mode=config.default_mode,
+            weights=weights,
         )
         self._corrupted, self._white_level = corrupted, white_level
         if 0 < config.pool < config.batch:

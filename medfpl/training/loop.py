@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
@@ -15,19 +15,20 @@ from torch import Tensor, nn
 
 from medfpl.errors import MedfplError
 from medfpl.explain.loss import FeaturePreservingLoss
-from medfpl.nets.drunet import DRUNet
 from medfpl.nets.experts import Experts
-from medfpl.nets.shading import Shading
-from medfpl.nets.unet import UNet
+from medfpl.noises import NOISES
 from medfpl.store.store import Store
 from medfpl.training.checkpoint import Progress, check_same, load_checkpoint, restore, save_checkpoint, write_state
 from medfpl.training.config import TrainConfig
 from medfpl.training.data import TrainingBatches
 from medfpl.training.interrupts import Interrupts
 from medfpl.training.loader import load_batches
-from medfpl.training.networks import build_network, explained_loss, fingerprint
+from medfpl.training.networks import build_network, explained_loss, fingerprint, followed
 from medfpl.training.step import COLUMNS, Step
 from medfpl.training.validate import Scores, Table, build_validation, validate
+
+if TYPE_CHECKING:
+    from medfpl.nets.architectures import Net
 
 NO_LIMIT = 1 << 40
 Report = Callable[[dict[str, Any]], None]
@@ -37,7 +38,7 @@ Report = Callable[[dict[str, Any]], None]
 class Result:
     """What a training left: the averaged network and its scores where they were best, and how far it came."""
 
-    net: UNet | DRUNet | Shading | Experts
+    net: "Net"
     progress: Progress
     scores: Scores
     best_step: int
@@ -69,11 +70,13 @@ def train(
     report: Report,
     explained: nn.Module | None = None,
     begin: nn.Module | None = None,
+    correctors: Experts | None = None,
 ) -> Result:
     """Train one network and return it with averaged weights, as good as it ever was on the held-out patients.
 
     ``explained`` is the network whose features the denoiser is to preserve, where ``config.fpl.weight`` is not 0. It
-    is copied and frozen. ``begin`` holds the weights to begin from (none: random ones). ``folder`` (shared by all
+    is copied and frozen. ``begin`` holds the weights to begin from (none: random ones). Those of the ``correctors``
+    that undo a noise of the training follow the denoiser in the result and its scores. ``folder`` (shared by all
     processes) gets ``STAGE.ckpt``, the last checkpoint, and ``STAGE.best.ckpt``. ``report`` is called on the first
     process with one flat row every ``log_every`` steps ("event": "step") and one a validation. Ctrl-C and SIGTERM
     finish the step, save, and raise KeyboardInterrupt; ``resume`` then goes on to the same weights as a training
@@ -86,7 +89,7 @@ def train(
     if config.steps is None and config.minutes is None:
         raise MedfplError("a run needs a budget", "give --steps or --minutes")
     try:
-        loop = _Loop(fabric, store, config, folder, report, explained, begin)
+        loop = _Loop(fabric, store, config, folder, report, explained, begin, correctors)
         if resume and loop.last.is_file():
             loop.go_on(load_checkpoint(loop.last))
         return loop.run()
@@ -114,6 +117,7 @@ class _Loop:
         report: Report,
         explained: nn.Module | None,
         begin: nn.Module | None = None,
+        correctors: Experts | None = None,
     ) -> None:
         self.fabric, self.config, self.report = fabric, config, report
         self.last, self.best = folder / f"{config.stage}.ckpt", folder / f"{config.stage}.best.ckpt"
@@ -129,9 +133,7 @@ class _Loop:
             corrupted=not restoring or config.features > 0,
             white_level=config.prior.max_level if prior else None,
         )
-        self.held_out = build_validation(
-            store, config.data, config.validation_images, config.seed, corrupted=not restoring, white=prior
-        )
+        self.held_out = build_validation(store, config.data, config.validation_images, config.seed, stage=config.stage)
         self.inputs = {"store": store.fingerprint()}
         feature = self._feature(explained) if config.stage == "denoiser" and config.fpl.weight else None
         self.network = build_network(config, begin)
@@ -140,7 +142,9 @@ class _Loop:
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
         optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=config.weight_decay)
         net, self.optimizer = fabric.setup(self.network, optimizer)
-        self.ema.to(fabric.device)
+        noises = [NOISES.resolve(n) for n in config.data.noises] or NOISES.names()
+        self.whole = followed(self.ema, noises, correctors if config.stage == "denoiser" else None)
+        self.whole.to(fabric.device)
         self.step = Step(fabric, net, self.network, self.ema, self.optimizer, config, feature)
         self.progress = Progress()
         self.rows: list[Tensor] = []
@@ -152,7 +156,7 @@ class _Loop:
                 "the feature preserving loss needs a network to explain", "train --stage all, or set fpl.network"
             )
         self.inputs["explained network"] = fingerprint(explained)
-        clean = self.held_out.pairs["clean"][0].to(self.fabric.device)
+        clean = self.held_out.images["clean"][0].to(self.fabric.device)
         return explained_loss(self.config.fpl, explained, clean)
 
     def go_on(self, state: dict[str, Any]) -> None:
@@ -250,15 +254,7 @@ class _Loop:
         """Measure the averaged network on the held-out patients, and keep it if it was never better."""
         self.flush()
         fabric, progress = self.fabric, self.progress
-        self.scores = validate(
-            self.ema,
-            self.held_out,
-            fabric.device,
-            residual=self.config.stage == "denoiser",
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-            sum_over_ranks=lambda x: self.over_ranks(x, "sum").cpu(),
-        )
+        self.scores = self.measured(self.ema)
         table = self.scores.table()
         with self.interrupts.held():
             progress.validated = progress.step
@@ -273,6 +269,18 @@ class _Loop:
             kinds = self.scores.by_kind()
             row = {"step": progress.step, "seconds": progress.seconds, "best": better, "table": table, "kinds": kinds}
             self.report({"event": "validation", **row})
+
+    def measured(self, net: "Net") -> Scores:
+        """Return how good ``net`` is on the held-out patients; all processes take part."""
+        return validate(
+            net,
+            self.held_out,
+            self.fabric.device,
+            residual=self.config.stage == "denoiser",
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
+            sum_over_ranks=lambda x: self.over_ranks(x, "sum").cpu(),
+        )
 
     def leave_it_to_the_first(self) -> None:
         """End every process but the first, which tells what all of them met, and whose exit code counts."""
@@ -296,16 +304,18 @@ class _Loop:
             save_checkpoint(self.last, self.network, self.ema, self.optimizer, self.progress, plain, **more)
 
     def result(self) -> Result:
-        """Return the best network, on every process."""
+        """Return the best network, on every process, with the correctors that follow it."""
         assert self.scores is not None
         self.fabric.barrier()
-        if not self.best.is_file():
-            return Result(self.ema, self.progress, self.scores, self.progress.step)
-        state = load_checkpoint(self.best)
-        self.ema.load_state_dict(state["ema"])
-        kept = state["scores"]
-        scores = Scores(kept["values"], tuple(kept["noises"]), tuple(kept["kinds"]))
-        return Result(self.ema, self.progress, scores, state["step"])
+        scores, step = self.scores, self.progress.step
+        if self.best.is_file():
+            state = load_checkpoint(self.best)
+            self.ema.load_state_dict(state["ema"])
+            kept, step = state["scores"], state["step"]
+            scores = Scores(kept["values"], tuple(kept["noises"]), tuple(kept["kinds"]))
+        if self.whole is not self.ema:  # correctors take as long as the denoiser: they are measured once
+            scores = self.measured(self.whole)
+        return Result(self.whole, self.progress, scores, step)
 
 
 def _mean(column: tuple[float, ...]) -> float | None:

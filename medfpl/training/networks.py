@@ -11,9 +11,12 @@ from medfpl.errors import UsageError
 from medfpl.explain.guided import Rules, frozen, rules_for
 from medfpl.explain.loss import FeaturePreservingLoss, quiet_level
 from medfpl.nets.drunet import LEVEL, WHITE, DRUNet, DRUNetConfig, build_drunet
-from medfpl.nets.experts import Experts, build_experts
-from medfpl.nets.shading import Shading, ShadingConfig, build_shading
+from medfpl.nets.experts import Experts, build_experts, with_correctors
+from medfpl.nets.field import FieldConfig, build_field
+from medfpl.nets.parts import Part
+from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.unet import UNet, UNetConfig, build_unet
+from medfpl.nets.unfold import UnfoldConfig, build_unfold
 from medfpl.noises import NOISES
 from medfpl.seeds import torch_generator
 from medfpl.training.config import FplConfig, TrainConfig
@@ -22,7 +25,7 @@ from medfpl.training.planting import FEATURES
 RARE = -3.0  # first logit of a feature: few pixels have one
 
 
-def build_network(config: TrainConfig, begin: nn.Module | None = None) -> UNet | DRUNet | Shading | Experts:
+def build_network(config: TrainConfig, begin: nn.Module | None = None) -> UNet | Part | Experts:
     """Return the network of a stage with weights drawn from the seed, or with those of ``begin``.
 
     A blind DRUNet also begins from a prior's: with context from what that does where it is told the noise level that
@@ -31,9 +34,10 @@ def build_network(config: TrainConfig, begin: nn.Module | None = None) -> UNet |
     Raises:
         UsageError: if ``begin`` is of another shape.
     """
-    if isinstance(begin, Experts):
+    if config.net.type == "experts":
+        assert isinstance(begin, Experts)
         return copy.deepcopy(begin)
-    net = _new(config)
+    net, begin = _new(config), begin if begin is None else alone(begin)
     if begin is not None:
         try:
             net.load_state_dict(_beginning(net, begin))
@@ -48,13 +52,14 @@ def join_experts(
     """Return the named networks, each with the noises it knows, behind a router that knows nothing yet, or ``known``'s.
 
     Raises:
-        UsageError: if one is no drunet or shading network, if no expert knows a noise whose name the router is to
-            learn, or if ``known`` has no router of that shape.
+        UsageError: if one is no drunet, shading or unfold network, if no expert knows a noise whose name the router is
+            to learn, or if ``known`` has no router of that shape.
     """
-    nets = [net for net, _ in experts.values() if isinstance(net, DRUNet | Shading)]
+    plain = {name: alone(net) for name, (net, _) in experts.items()}
+    nets = [net for net in plain.values() if isinstance(net, Part)]
     if len(nets) < len(experts):
-        other = next(name for name, (net, _) in experts.items() if not isinstance(net, DRUNet | Shading))
-        raise UsageError(f"net.experts: {other} cannot be one", "an expert is a drunet or a shading network")
+        other = next(name for name, net in plain.items() if not isinstance(net, Part))
+        raise UsageError(f"net.experts: {other} cannot be one", "an expert is a drunet, shading or unfold network")
     families = [noises for _, noises in experts.values()]
     whole = build_experts(nets, families, config.net.router, torch_generator(config.seed, "init"), config.net.certain)
     named = [NOISES.resolve(n) for n in config.data.noises] or NOISES.names()
@@ -68,6 +73,26 @@ def join_experts(
             whole.router.load_state_dict(known.router.state_dict() if isinstance(known, Experts) else {})
         except RuntimeError:
             raise UsageError("the model to begin from has no such router", "see net.experts and 'init'") from None
+    return whole
+
+
+def alone(net: nn.Module) -> nn.Module:
+    """Return a denoiser without the correctors behind it; what chooses among several experts is returned as it is."""
+    return net.experts[0] if isinstance(net, Experts) and len(net.experts) == 1 else net
+
+
+def followed(net: UNet | Part | Experts, noises: Sequence[str], known: Experts | None) -> UNet | Part | Experts:
+    """Return ``net`` itself followed by the correctors of ``known`` for any of these noises, or alone if there is none.
+
+    It is not copied: as it learns, so does what is returned.
+    """
+    found = [] if known is None else zip(known.config.correctors, known.correctors, strict=True)
+    chosen = [(config, part) for config, part in found if config.noise in noises and isinstance(part, Part)]
+    if not chosen or not isinstance(net, DRUNet):
+        return net
+    one = build_experts([net], [noises], 4, torch.Generator().manual_seed(0))  # a router of one has no choice
+    whole = with_correctors(one, chosen)
+    whole.experts[0] = net
     return whole
 
 
@@ -116,7 +141,7 @@ def _beginning(net: nn.Module, begin: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _new(config: TrainConfig) -> UNet | DRUNet | Shading:
+def _new(config: TrainConfig) -> UNet | Part:
     generator = torch_generator(config.seed, "init", config.stage)
     if config.stage == "prior":
         return build_drunet(DRUNetConfig(config.prior.width, config.prior.blocks), generator)
@@ -124,6 +149,10 @@ def _new(config: TrainConfig) -> UNet | DRUNet | Shading:
         return build_drunet(DRUNetConfig(config.net.width, config.net.blocks, True, config.net.context), generator)
     if config.net.type == "shading":
         return build_shading(ShadingConfig(config.net.width, config.net.depth), generator)
+    if config.net.type == "field":
+        return build_field(FieldConfig(config.net.width, config.net.depth), generator)
+    if config.net.type == "unfold":
+        return build_unfold(UnfoldConfig(config.net.width, config.net.depth), generator)
     outputs = 1 + len(FEATURES) if config.features else 1
     net = build_unet(UNetConfig(**config.net.unet(), outputs=outputs), generator)
     if config.features:

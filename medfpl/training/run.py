@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medfpl.errors import MedfplError, TargetExists, UsageError
 from medfpl.io.atomic import atomic_target
+from medfpl.nets.experts import Experts
 from medfpl.nets.weights import CARD_NAME, Model, find_model, load_net, read_model, save_net
 from medfpl.store.store import Store, open_store
 from medfpl.training.card import describe_model
@@ -96,7 +97,8 @@ def check_folder(folder: Path, config: RunConfig, *, resume: bool) -> None:
     if config.steps is None and config.minutes is None:
         raise UsageError("a run needs a budget", "give --steps or --minutes")
     if "denoiser" in config.stages():
-        _first_model(config.for_stage("denoiser"))  # not found out after the restoration network is trained
+        for find in (_first_model, _corrector_model):  # not found out after the restoration network is trained
+            find(config.for_stage("denoiser"))
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / CONFIG).is_file():
@@ -178,6 +180,10 @@ def _train_stage(
         facts["experts"] = [{"name": m.card.name, "sha256": m.card.sha256} for m in models.values()]
     elif first is not None:
         begin = load_net(first)
+    followers = _corrector_model(config)
+    correctors = load_net(followers) if followers is not None else None
+    if followers is not None:
+        facts["correctors_of"] = {"name": followers.card.name, "sha256": followers.card.sha256}
     if first is not None:
         facts["began_from"] = {"name": first.card.name, "sha256": first.card.sha256}
     log = RunLog(folder, stage)
@@ -189,7 +195,17 @@ def _train_stage(
 
     report({"event": "stage", "stage": stage, "steps": config.steps, "minutes": config.minutes})
     try:
-        result = train_one(fabric, store, config, folder, resume=resume, report=tell, explained=explained, begin=begin)
+        result = train_one(
+            fabric,
+            store,
+            config,
+            folder,
+            resume=resume,
+            report=tell,
+            explained=explained,
+            begin=begin,
+            correctors=correctors if isinstance(correctors, Experts) else None,
+        )
     finally:
         if fabric.is_global_zero:
             log.draw()
@@ -221,6 +237,19 @@ def _first_model(config: TrainConfig) -> Model | None:
         with suppress(UsageError):
             return find_model(config.init, "prior")
     return find_model(config.init)
+
+
+def _corrector_model(config: TrainConfig) -> Model | None:
+    """Return the model whose correctors follow the denoiser, which by itself has some if it learns all noises."""
+    name = config.net.correctors
+    if config.stage != "denoiser" or config.net.type != "drunet" or name == "none":
+        return None
+    if name == "auto":
+        return None if config.data.noises else find_model(None)
+    model = find_model(name)
+    if not model.card.architecture.get("correctors"):
+        raise UsageError(f"net.correctors: {model.card.name} has none", "take a model of experts, auto or none")
+    return model
 
 
 def _explained_model(network: str, folder: Path) -> Model:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from medfpl.inverse import INVERSES, undo
 from medfpl.noises import NOISES
 from medfpl.noises.base import corrupt
 from medfpl.scan import Kind
 from medfpl.seeds import numpy_generator, stable_seed
 from medfpl.store.store import Store
-from medfpl.training.config import DataConfig
+from medfpl.training.config import DataConfig, Stage
 from medfpl.training.data import Frames
 from medfpl.training.metrics import psnr, ssim
 from medfpl.training.white import MEASURED, with_white_noise
@@ -23,14 +24,15 @@ Reduce = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Pairs on the CPU: ``pairs[noise] = (clean, seen)``, each (N, 1, F, F); "clean" has seen = clean.
+    """Images on the CPU: ``images[noise] = (clean, noisy, seen)``, each (N, 1, F, F); "clean" has all three the same.
 
-    What a prior sees is (N, 2, F, F): the noisy image and its level.
+    What the network sees is for a denoiser the noisy image without what ``medfpl denoise`` finds by its physics and
+    undoes first, and for a prior (N, 2, F, F): the noisy image and its level.
 
     ``kinds`` are those of the N images.
     """
 
-    pairs: dict[str, tuple[Tensor, Tensor]]
+    images: dict[str, tuple[Tensor, Tensor, Tensor]]
     kinds: tuple[Kind, ...]
 
 
@@ -57,11 +59,11 @@ class Scores:
 
 
 def build_validation(
-    store: Store, config: DataConfig, images: int, seed: int, *, corrupted: bool = True, white: bool = False
+    store: Store, config: DataConfig, images: int, seed: int, *, stage: Stage = "denoiser"
 ) -> ValidationSet:
     """Draw ``images`` frames of the val split, the kinds in turn, and corrupt each with each noise at strength 0.5.
 
-    With ``white`` the noises are white, of the levels in training.white.MEASURED.
+    For a prior the noises are white, of the levels in training.white.MEASURED; a restoration network has none.
     """
     frames = Frames(store, "val", config)
     side = min(config.frame, 256)
@@ -69,17 +71,18 @@ def build_validation(
     drawn = [frames.draw(numpy_generator(seed, "validation", i), side, kind) for i, kind in enumerate(kinds)]
     clean = torch.stack([f for f, _ in drawn])
     contexts = [c for _, c in drawn]
-    if white:
+    if stage == "prior":
         seeds = [stable_seed(seed, "validation", "white", i) for i in range(images)]
         seen = {f"white {level:g}" if level else "clean": [level] * images for level in (0.0, *MEASURED)}
-        return ValidationSet({n: (clean, with_white_noise(clean, s, seeds)) for n, s in seen.items()}, kinds)
+        white = {n: with_white_noise(clean, s, seeds) for n, s in seen.items()}
+        return ValidationSet({n: (clean, x[:, :1], x) for n, x in white.items()}, kinds)
     names = [NOISES.resolve(n) for n in config.noises] or NOISES.names()
-    pairs = {"clean": (clean, clean)}
-    for name in names if corrupted else []:
+    made = {"clean": (clean, clean, clean)}
+    for name in names if stage == "denoiser" else []:
         seeds = [stable_seed(seed, "validation", name, i) for i in range(images)]
         noisy, _ = corrupt(clean, NOISES.get(name), seeds=seeds, strength=0.5, contexts=contexts)
-        pairs[name] = (clean, noisy)
-    return ValidationSet(pairs, kinds)
+        made[name] = (clean, noisy, undo(noisy, tuple(INVERSES))[0])
+    return ValidationSet(made, kinds)
 
 
 @torch.inference_mode()
@@ -99,12 +102,12 @@ def validate(
     Every ``world``-th noise is this rank's work; ``sum_over_ranks`` puts the parts together.
     """
     net.eval()
-    noises = tuple(held_out.pairs)
+    noises = tuple(held_out.images)
     values = torch.zeros(len(noises), len(held_out.kinds), len(METRICS), dtype=torch.float64)
     for k in range(rank, len(noises), world):
-        clean, seen = held_out.pairs[noises[k]]
+        clean, noisy, seen = held_out.images[noises[k]]
         output = torch.cat([_output(net, part.to(device), residual) for part in seen.split(batch)])
-        values[k] = torch.stack([f(x, clean) for f in (psnr, ssim) for x in (seen[:, :1], output)], 1)
+        values[k] = torch.stack([f(x, clean) for f in (psnr, ssim) for x in (noisy, output)], 1)
     net.train()
     return Scores(sum_over_ranks(values), noises, held_out.kinds)
 

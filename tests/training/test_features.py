@@ -78,7 +78,7 @@ def test_a_drunet_denoiser_begins_from_a_prior(tiny_store, tmp_path):
     settings = {
         "net.type": "drunet", "net.width": 4, "net.blocks": 1, "net.context": False, "init": str(tmp_path / "prior"),
         "learning_rate": 1e-12, "weight_decay": 0, "data.frame": 40, "data.patch": 32, "data.workers": 0,
-        "validation_images": 3, "fpl.weight": 0,
+        "validation_images": 3, "fpl.weight": 0, "net.correctors": "none",
     }  # fmt: skip
     (model,) = medfpl.train(tiny_store.path, tmp_path / "run", steps=1, stage="denoiser", settings=settings)
     x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(1))

@@ -63,10 +63,11 @@ def test_batches_hold_the_noisy_image_and_its_level(tiny_store):
 
 
 def test_validation_is_at_the_measured_levels(tiny_store):
-    held_out = build_validation(tiny_store, load_config(None, SMALL).data, 3, 0, white=True)
-    assert list(held_out.pairs) == NAMES
+    held_out = build_validation(tiny_store, load_config(None, SMALL).data, 3, 0, stage="prior")
+    assert list(held_out.images) == NAMES
     for name, level in zip(NAMES, (0.0, *MEASURED), strict=True):
-        clean, seen = held_out.pairs[name]
+        clean, noisy, seen = held_out.images[name]
+        assert torch.equal(noisy, seen[:, :1])
         assert seen.shape == (3, 2, 40, 40)
         assert float((seen[:, :1] - clean).std()) == pytest.approx(level, rel=0.05)
 
