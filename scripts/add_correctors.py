@@ -2,10 +2,10 @@
 
     python scripts/add_correctors.py STORE MODEL RUN:NOISE:SIZE:EDGES ... -o FOLDER [--images 8]
 
-MODEL is a model or run of experts. Each RUN is one of a drunet, shading or unfold network that undoes NOISE; SIZE
-and EDGES are what it may find by mistake (nets.correctors). To choose them the script prints what it finds in
-validation images:
-clean and with each corruption, strengths 0.5 and 0.15.
+MODEL is a model or run of experts. Each RUN is one of a network that undoes NOISE (drunet, shading, field or unfold);
+they are asked in this order, each about what those before it left. SIZE and EDGES are what it may find by mistake
+(nets.correctors). To choose them the script prints what it finds in validation images: clean and with each corruption,
+strengths 0.5 and 0.15.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from medfpl.denoisers.methods.medfpl import NetworkDenoiser
 from medfpl.inverse import INVERSES
-from medfpl.nets.correctors import CorrectorConfig, strength
+from medfpl.nets.correctors import CorrectorConfig, belief, strength
 from medfpl.nets.experts import Experts, with_correctors
 from medfpl.nets.parts import Part
 from medfpl.nets.weights import find_model, load_net, save_net
@@ -51,13 +51,17 @@ def main() -> None:
         config = CorrectorConfig(corrector.config, NOISES.resolve(noise), float(size), float(edges))
         chosen.append((config, corrector))
     denoiser = NetworkDenoiser(with_correctors(net, []), model, undoes=tuple(INVERSES))
-    print("what each finds: size over the image's, over its gradient's; least, median and largest of the images")
+    print(
+        "what each finds in its turn: size over the image's, over its gradient's; least, median, largest of the images"
+    )
     for kind in ("ct", "xray", "mr"):
         for name, s, x in _cases(args.store, kind, args.images):
-            denoised = torch.cat([denoiser.denoise(item) for item in x.split(1)])
-            with torch.inference_mode():
-                found = [torch.cat([corrector(item) for item in denoised.split(4)]) for _, corrector in chosen]
-            cells = [f"{c.noise}: {_spread(strength(f, denoised))}" for (c, _), f in zip(chosen, found, strict=True)]
+            image, cells = torch.cat([denoiser.denoise(item) for item in x.split(1)]), []
+            for config, corrector in chosen:
+                with torch.inference_mode():
+                    found = torch.cat([corrector(item) for item in image.split(4)])
+                cells.append(f"{config.noise}: {_spread(strength(found, image))}")
+                image = image - belief(found, image, config).view(-1, 1, 1, 1) * found
             print(f"{kind:5s} {name:20s} {s:4g}  " + "   ".join(cells), flush=True)
     made_anew = ("architecture", "file", "sha256", "bytes", "parameters")
     card = {k: v for k, v in model.card.to_json().items() if k not in made_anew}

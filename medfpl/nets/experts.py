@@ -34,7 +34,7 @@ RANDOM = frozenset(
 class ExpertsConfig:
     """The shape of each expert, the noises of its family (the first also has clean images), the router's width.
 
-    An expert for artifacts is asked from a share of ``certain`` on. The ``correctors`` are asked afterwards.
+    An expert for artifacts is asked from a share of ``certain`` on. The ``correctors`` are asked afterwards, in order.
     """
 
     experts: tuple[Shape, ...]
@@ -164,7 +164,7 @@ class Experts(nn.Module):
     def blend(self, x: Tensor, run: Callable[[Part, Tensor], Tensor], artifacts: bool = True) -> Tensor:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``.
 
-        What the correctors then find in the image without it comes on top, but not without ``artifacts``.
+        What the correctors, one after the other, find in the image without it comes on top, not without ``artifacts``.
         """
         shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
@@ -178,12 +178,12 @@ class Experts(nn.Module):
                 noise[at] += share[at].view(-1, 1, 1, 1) * run(expert, x[at])
         if not artifacts:
             return noise
-        denoised, found = x - noise, torch.zeros_like(x)
         for corrector, config in zip(self.correctors, self.config.correctors, strict=True):
             assert isinstance(corrector, Part)
-            artifact = run(corrector, denoised)
-            found = found + belief(artifact, denoised, config).view(-1, 1, 1, 1) * artifact
-        return noise + found
+            image = x - noise
+            artifact = run(corrector, image)
+            noise = noise + belief(artifact, image, config).view(-1, 1, 1, 1) * artifact
+        return noise
 
 
 def with_correctors(net: Experts, correctors: Sequence[tuple[CorrectorConfig, Part]]) -> Experts:

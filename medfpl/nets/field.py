@@ -10,7 +10,7 @@ from medfpl.nets.unet import UNet, UNetConfig, build_unet
 
 ORDER = 3
 PASSES = 2  # what is left of a field is easier to see once most of it is gone
-INPUTS = 2  # the image over its mean, and the logarithm of that
+INPUTS = 3  # the image as it is, for a CT has an absolute scale, and over its mean, and the logarithm of that
 DARK = 0.05  # of the mean: darker pixels say nothing of a gain
 
 
@@ -41,8 +41,8 @@ class Field(nn.Module):
     """``forward`` takes an image (B, 1, H, W) and returns what a field added to it: x (1 - exp(-field)).
 
     The U-Net draws a map of the logarithm of the gain; the field is what polynomials in Legendre's basis can follow of
-    it, without its mean, for the brightness of the whole image is no field's. Whatever an image's size and scale, the
-    U-Net sees much the same, and no edge can get into the gain. After Sled et al. 1998, IEEE Trans Med Imaging 17:87.
+    it, without its mean, for the brightness of the whole image is no field's. Whatever an image's size, the U-Net sees
+    much the same, and no edge can get into the gain. After Sled et al. 1998, IEEE Trans Med Imaging 17:87.
     """
 
     def __init__(self, config: FieldConfig) -> None:
@@ -63,7 +63,7 @@ class Field(nn.Module):
         for _ in range(PASSES):
             small = down @ (x * torch.exp(-field)) @ across.transpose(-2, -1)
             shown = small / small.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
-            said = self.unet(torch.cat([shown, (shown.clamp_min(0) + DARK).log()], 1)).to(x.dtype)
+            said = self.unet(torch.cat([small, shown, (shown.clamp_min(0) + DARK).log()], 1)).to(x.dtype)
             # The mean product with each of the basis, whose own mean square is 1.
             found = torch.einsum("bhw,ih,jw->bij", said[:, 0], small_rows, small_columns) / cells * _degrees(x)
             field = field + torch.einsum("bij,ih,jw->bhw", found, rows, columns)[:, None]

@@ -82,13 +82,14 @@ def test_a_corrector_is_asked_about_the_denoised_image_and_not_without_artifacts
 
     noise = net.blend(x, run)
     assert [expert for expert, _ in asked] == [net.experts[0], *net.correctors]
-    assert all(torch.allclose(part, 0.75 * x) for _, part in asked[1:])
-    artifact = 0.25 * 0.75 * x
-    trusted = [belief(artifact, 0.75 * x, config) for config in (CORRECTOR, SHADING)]
-    assert trusted[0].min() > 0
-    assert trusted[0].max() < 1
-    assert (trusted[1] > 0).all()
-    assert torch.allclose(noise, 0.25 * x + (trusted[0] + trusted[1]).view(-1, 1, 1, 1) * artifact)
+    image = 0.75 * x
+    for (_, part), config in zip(asked[1:], (CORRECTOR, SHADING), strict=True):  # the second about the first's result
+        assert torch.allclose(part, image)
+        trusted = belief(0.25 * image, image, config)
+        assert trusted.min() > 0
+        assert trusted.min() < 1
+        image = image - trusted.view(-1, 1, 1, 1) * 0.25 * image
+    assert torch.allclose(x - noise, image)
     asked.clear()
     assert torch.allclose(net.blend(x, run, artifacts=False), 0.25 * x)
     assert len(asked) == 1
