@@ -10,7 +10,7 @@ DEMO := demo_out
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TEST_ARGS ?= -n 2
 
-.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise calibrate-trust bench-saliency evidence evidence-fpl evidence-model evidence-inverse evidence-range clean
+.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise calibrate-trust bench-saliency evidence evidence-fpl evidence-model evidence-inverse evidence-range evidence-training clean
 
 help:
 	@echo "make setup   install medfpl and its development tools into .venv"
@@ -27,6 +27,7 @@ help:
 	@echo "make evidence-model STORE=STORE   the shipped model on real noisy CT, clean images, beyond its training: docs/evidence"
 	@echo "make evidence-inverse STORE=STORE   stripes and motion blur: where they are found, where wrongly: docs/evidence"
 	@echo "make evidence-range STORE=STORE   the shipped model with other HU as 0 and 1: docs/evidence"
+	@echo "make evidence-training STORE=STORE   what 'medfpl train --minutes 20' gives: docs/evidence"
 	@echo "make calibrate-trust STORE=FOLDER   thresholds of the trust measure and docs/evidence/trust.md; make bench-saliency"
 	@echo "make clean   remove what these targets made, but .venv"
 
@@ -104,6 +105,9 @@ evidence-inverse: setup
 
 evidence-range: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_range.py $(STORE) docs/evidence
+
+evidence-training: setup
+	$(BIN)/python scripts/evidence_training.py $(STORE) docs/evidence
 
 # A prepared store, whose validation patients are added to the phantoms. The phantoms alone set no thresholds: then
 # both files go to $(DEMO), for a look.
