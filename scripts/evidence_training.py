@@ -32,11 +32,11 @@ COLOURS = 96  # of the picture's palette
 HEAD = """\
 # What {minutes:g} minutes of training give
 
-Made by `make evidence-training STORE=STORE` (scripts/evidence_training.py):
-`medfpl train -o RUN --data STORE --minutes {minutes:g}`, every setting at its default, {cores} processor cores, {steps} steps of
-the denoiser. Mean PSNR in dB and SSIM of the corrupted and of the denoised image, {images} frames of patients that the run
-did not learn from, strength 0.5. Artifacts are what [follows the denoiser](../training.md#what-follows-the-denoiser), and
-stripes what is [undone first](../methods.md).
+Made by `make evidence-training STORE=STORE` (scripts/evidence_training.py), which runs
+`medfpl train -o RUN --data STORE --minutes {minutes:g}` with every setting at its default, on {cores} processor cores:
+{steps} steps of the denoiser. Mean PSNR in dB and SSIM of the corrupted and of the denoised image, {images} frames of
+patients that the run did not learn from, strength 0.5. Artifacts are what
+[follows the denoiser](../training.md#what-follows-the-denoiser), and stripes what is [undone first](../methods.md).
 
 """
 
