@@ -4,7 +4,7 @@ The best estimate of an image whose noise is one of several kinds is the mean of
 weighted by how probable each kind is, given the image. Jacobs et al. 1991, Neural Computation 3:79.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -161,10 +161,17 @@ class Experts(nn.Module):
         with torch.autocast(errors.device.type, enabled=False):  # sums of many small squares
             return errors @ errors.mT / errors.shape[-1]
 
-    def blend(self, x: Tensor, run: Callable[[Part, Tensor], Tensor], artifacts: bool = True) -> Tensor:
+    def blend(
+        self,
+        x: Tensor,
+        run: Callable[[Part, Tensor], Tensor],
+        artifacts: bool = True,
+        without: Collection[str] = (),
+    ) -> Tensor:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``.
 
-        What the correctors, one after the other, find in the image without it comes on top, not without ``artifacts``.
+        What the correctors, one after the other, find in the image without it comes on top, not without ``artifacts``;
+        those for the artifacts in ``without`` are not asked.
         """
         shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
@@ -180,6 +187,8 @@ class Experts(nn.Module):
             return noise
         for corrector, config in zip(self.correctors, self.config.correctors, strict=True):
             assert isinstance(corrector, Part)
+            if config.noise in without:
+                continue
             image = x - noise
             artifact = run(corrector, image)
             noise = noise + belief(artifact, image, config).view(-1, 1, 1, 1) * artifact

@@ -6,7 +6,9 @@ import torch
 from medfpl.denoisers import METHODS
 from medfpl.denoisers.methods.medfpl import LARGEST_CHANGE, MEAN_CHANGE, NetworkDenoiser, worth_taking
 from medfpl.errors import UsageError
+from medfpl.nets.correctors import CorrectorConfig
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
+from medfpl.nets.experts import build_experts, with_correctors
 from medfpl.nets.unet import UNetConfig, build_unet
 from medfpl.nets.weights import save_net
 
@@ -108,3 +110,43 @@ def test_a_clean_image_comes_back_bit_for_bit(run, monkeypatch):
     for part, unchanged in ((1e-4, True), (1e-2, False)):
         monkeypatch.setattr("medfpl.denoisers.methods.medfpl.run_tiled", lambda net, seen, p=part, **_: p * seen)
         assert torch.equal(denoiser.denoise(x), x) == unchanged
+
+
+BOTH = {"susceptibility", "motion"}
+
+
+@pytest.mark.parametrize(
+    ("correct", "kind", "asked"),
+    [
+        ("auto", None, BOTH),
+        ("auto", "mr", {"motion"}),  # what takes the place of lost signal is a guess
+        ("auto", "ct", set()),
+        ("all", "mr", BOTH),
+        ("all", "ct", BOTH),
+        ("none", None, set()),
+        ("none", "mr", set()),
+    ],
+)
+def test_which_correctors_are_asked(tmp_path, monkeypatch, correct, kind, asked):
+    generator = torch.Generator().manual_seed(0)
+    shape = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
+    nets = [build_drunet(shape, generator) for _ in range(3)]
+    correctors = [(CorrectorConfig(shape, n, 0.1, 0.1), p) for n, p in zip(sorted(BOTH), nets[1:], strict=True)]
+    whole = with_correctors(build_experts(nets[:1], [["gaussian"]], 4, generator), correctors)
+    save_net(whole, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
+    denoiser = METHODS.get("medfpl").make(model=str(tmp_path / "run"), correct=correct)
+    seen = []
+
+    def note(self, net, x):
+        seen.append(net)
+        return torch.zeros_like(x)
+
+    monkeypatch.setattr(NetworkDenoiser, "_run", note)
+    denoiser.without_noise(image(1, 1, 16, 16), kind)
+    own = zip(denoiser.net.correctors, denoiser.net.config.correctors, strict=True)
+    assert {config.noise for net, config in own if net in seen} == asked
+
+
+def test_a_choice_of_correctors_that_is_none_is_told(run):
+    with pytest.raises(UsageError, match="correct=some is not allowed"):
+        METHODS.get("medfpl").make(model=str(run), correct="some")

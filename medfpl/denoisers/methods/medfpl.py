@@ -31,6 +31,9 @@ TILE = 1024
 # on average: any change of a fifth of the root mean square and more begins to count, too.
 MEAN_CHANGE = (1.2e-3, 2.4e-3)
 LARGEST_CHANGE = (0.2, 0.3)
+# Artifacts that lose signal: what a corrector puts there it guesses, which on a patient's scan it does only if told to.
+GUESSED = frozenset(("susceptibility",))
+CORRECTING = ("auto", "all", "none")
 FADE = 64  # pixels to either side of a seam, where a network sees its tile as a whole
 
 
@@ -42,6 +45,7 @@ class NetworkDenoiser:
     model: Model
     device: str = "cpu"
     undoes: tuple[str, ...] = ()
+    corrects: str = "auto"
     whole_pixels: int = WHOLE_PIXELS
     tile: int = TILE
 
@@ -60,12 +64,15 @@ class NetworkDenoiser:
         """Return ``x`` less the noise that the network predicts.
 
         Folded images, steep fields and what else an expert for artifacts undoes only MR has; on a CT or an X-ray
-        such an expert could do nothing but harm, so where the ``kind`` is known it is asked of MR alone.
+        such an expert could do nothing but harm, so where the ``kind`` is known it is asked of MR alone, and never for
+        what was GUESSED. Where it is not known all are asked. ``corrects`` "all" or "none" overrules both.
         """
+        asked = self.corrects == "all" or (self.corrects == "auto" and kind in (None, "mr"))
+        without = GUESSED if self.corrects == "auto" and kind is not None else ()
         with torch.inference_mode():
             seen = x.to(self.device, torch.float32).clamp(LOW, HIGH).contiguous(memory_format=torch.channels_last)
             if isinstance(self.net, Experts):
-                noise = self.net.blend(seen, self._run, artifacts=kind in (None, "mr"))
+                noise = self.net.blend(seen, self._run, asked, without)
             else:
                 noise = self._run(self.net, seen)
             return x - (worth_taking(noise, seen) * noise).to(x.device, x.dtype)
@@ -96,14 +103,16 @@ def worth_taking(noise: Tensor, x: Tensor) -> Tensor:
     return torch.maximum(smooth_step(mean, *MEAN_CHANGE), smooth_step(largest, *LARGEST_CHANGE))
 
 
-def _build(model: str | None, device: str, undo: str) -> NetworkDenoiser:
+def _build(model: str | None, device: str, undo: str, correct: str) -> NetworkDenoiser:
+    if correct not in CORRECTING:
+        raise UsageError(f"correct={correct} is not allowed", f"one of {', '.join(CORRECTING)}")
     undoes = tuple(undo.split("+")) if undo != "none" else ()
     for name in undoes:
         if name not in INVERSES:
             raise UsageError(f"undo={undo} is not allowed", f"none, or of {', '.join(INVERSES)}, joined by +")
     found = find_model(model)
     net = load_net(found, device)
-    return NetworkDenoiser(net, found, device, undoes)
+    return NetworkDenoiser(net, found, device, undoes, correct)
 
 
 METHOD = Method(
@@ -115,6 +124,11 @@ METHOD = Method(
     settings={
         "model": Setting(None, "model name, run folder or card (none: the default model)", text=True),
         "device": Setting("cpu", "torch device", text=True),
+        "correct": Setting(
+            "auto",
+            "artifacts that correctors undo: all; none; auto: where the kind is known those of MR that lose no signal",
+            text=True,
+        ),
         "undo": Setting("+".join(INVERSES), "artifacts that are looked for and undone first (none: none)", text=True),
     },
 )
