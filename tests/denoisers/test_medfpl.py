@@ -112,17 +112,17 @@ def test_a_clean_image_comes_back_bit_for_bit(run, monkeypatch):
         assert torch.equal(denoiser.denoise(x), x) == unchanged
 
 
-BOTH = {"susceptibility", "motion"}
+ALL = {"field-inhomogeneity", "motion", "susceptibility"}
 
 
 @pytest.mark.parametrize(
     ("correct", "kind", "asked"),
     [
-        ("auto", None, BOTH),
-        ("auto", "mr", {"motion"}),  # what takes the place of lost signal is a guess
+        ("auto", None, ALL),
+        ("auto", "mr", {"motion"}),  # the others on request alone
         ("auto", "ct", set()),
-        ("all", "mr", BOTH),
-        ("all", "ct", BOTH),
+        ("all", "mr", ALL),
+        ("all", "ct", ALL),
         ("none", None, set()),
         ("none", "mr", set()),
     ],
@@ -130,8 +130,8 @@ BOTH = {"susceptibility", "motion"}
 def test_which_correctors_are_asked(tmp_path, monkeypatch, correct, kind, asked):
     generator = torch.Generator().manual_seed(0)
     shape = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
-    nets = [build_drunet(shape, generator) for _ in range(3)]
-    correctors = [(CorrectorConfig(shape, n, 0.1, 0.1), p) for n, p in zip(sorted(BOTH), nets[1:], strict=True)]
+    nets = [build_drunet(shape, generator) for _ in range(4)]
+    correctors = [(CorrectorConfig(shape, n, 0.1, 0.1), p) for n, p in zip(sorted(ALL), nets[1:], strict=True)]
     whole = with_correctors(build_experts(nets[:1], [["gaussian"]], 4, generator), correctors)
     save_net(whole, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
     denoiser = METHODS.get("medfpl").make(model=str(tmp_path / "run"), correct=correct)

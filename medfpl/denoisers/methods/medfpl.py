@@ -31,8 +31,9 @@ TILE = 1024
 # on average: any change of a fifth of the root mean square and more begins to count, too.
 MEAN_CHANGE = (1.2e-3, 2.4e-3)
 LARGEST_CHANGE = (0.2, 0.3)
-# Artifacts that lose signal: what a corrector puts there it guesses, which on a patient's scan it does only if told to.
-GUESSED = frozenset(("susceptibility",))
+# What a corrector puts where signal was lost it guesses, and a smooth gain may be the scanner's or the patient's: on a
+# patient's scan these are undone only on request.
+ON_REQUEST = frozenset(("susceptibility", "field-inhomogeneity"))
 CORRECTING = ("auto", "all", "none")
 FADE = 64  # pixels to either side of a seam, where a network sees its tile as a whole
 
@@ -64,11 +65,11 @@ class NetworkDenoiser:
         """Return ``x`` less the noise that the network predicts.
 
         Folded images, steep fields and what else an expert for artifacts undoes only MR has; on a CT or an X-ray
-        such an expert could do nothing but harm, so where the ``kind`` is known it is asked of MR alone, and never for
-        what was GUESSED. Where it is not known all are asked. ``corrects`` "all" or "none" overrules both.
+        such an expert could do nothing but harm, so where the ``kind`` is known it is asked of MR alone, and not those
+        ON_REQUEST. Where it is not known all are asked. ``corrects`` "all" or "none" overrules both.
         """
         asked = self.corrects == "all" or (self.corrects == "auto" and kind in (None, "mr"))
-        without = GUESSED if self.corrects == "auto" and kind is not None else ()
+        without = ON_REQUEST if self.corrects == "auto" and kind is not None else ()
         with torch.inference_mode():
             seen = x.to(self.device, torch.float32).clamp(LOW, HIGH).contiguous(memory_format=torch.channels_last)
             if isinstance(self.net, Experts):
@@ -126,7 +127,7 @@ METHOD = Method(
         "device": Setting("cpu", "torch device", text=True),
         "correct": Setting(
             "auto",
-            "artifacts that correctors undo: all; none; auto: where the kind is known those of MR that lose no signal",
+            "artifacts that correctors undo: all; none; auto: where the kind is known some, of MR alone",
             text=True,
         ),
         "undo": Setting("+".join(INVERSES), "artifacts that are looked for and undone first (none: none)", text=True),
