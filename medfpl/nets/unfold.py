@@ -10,6 +10,7 @@ from medfpl.nets.unet import UNet, UNetConfig, build_unet
 
 # A row is empty whose mean is below this share of the fullest row's: denoised air, but no anatomy.
 EMPTY = 0.02
+BLURRED = 6  # rows over which a denoiser may have smeared the end of a field of view
 INPUTS = 4  # the image, itself repeated beyond the window, where the window is, and how far from its middle
 
 
@@ -90,12 +91,23 @@ class Unfold(nn.Module):
 
 
 def window(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first row that is not empty and the number of rows to the last of (B, 1, H, W): (B,) each, int64."""
+    """Return the first row that is not empty and the number of rows to the last of (B, 1, H, W): (B,) each, int64.
+
+    A denoiser blurs the end of a field of view over a few rows: it is where half of what follows is reached.
+    """
     profile = x.detach().abs().mean((1, 3))
+    first = _first_full(profile)
+    return first, x.shape[-2] - _first_full(profile.flip(-1)) - first
+
+
+def _first_full(profile: Tensor) -> Tensor:
     full = profile > EMPTY * profile.amax(-1, keepdim=True)
-    full = full | ~full.any(-1, keepdim=True)
-    first = full.int().argmax(-1)
-    return first, x.shape[-2] - full.flip(-1).int().argmax(-1) - first
+    coarse = full.int().argmax(-1, keepdim=True)
+    rows = torch.arange(profile.shape[-1], device=profile.device)
+    beyond = (coarse + torch.arange(BLURRED + 1, device=profile.device)).clamp_max(profile.shape[-1] - 1)
+    half = 0.5 * profile.gather(-1, beyond).amax(-1, keepdim=True)
+    fine = ((profile > half) & (rows >= coarse)).int().argmax(-1, keepdim=True)
+    return torch.where(coarse > 0, fine, 0)[:, 0]  # where the first row is not empty the image goes on beyond it
 
 
 def abruptness(x: Tensor) -> Tensor:

@@ -58,8 +58,17 @@ def test_the_window_is_what_is_not_empty():
 def test_a_cut_is_abrupt_and_an_object_ends_softly():
     ball = (1 - torch.linspace(-1.5, 1.5, 64).square()[:, None] - torch.linspace(-1.5, 1.5, 64).square()).clamp_min(0)
     ball = ball[None, None]
-    assert abruptness(ball) < 0.1 < 0.3 < abruptness(folded(ball, 0.5))
+    assert abruptness(ball) < 0.3 < 0.7 < abruptness(folded(ball, 0.5))
     assert abruptness(torch.ones(1, 1, 8, 8)) == 0  # nothing is empty
+
+
+def test_the_window_is_found_where_a_denoiser_has_blurred_its_ends():
+    y = folded(anatomy(), 0.5)
+    kernel = torch.tensor([0.1, 0.2, 0.4, 0.2, 0.1]).view(1, 1, 5, 1)
+    blurred = torch.nn.functional.conv2d(y, kernel, padding=(2, 0))
+    assert blurred[0, 0, int(window(y)[0][0]) - 2].mean() > 0.02 * blurred[0, 0].mean(-1).max()
+    for found, true in zip(window(blurred), window(y), strict=True):
+        assert torch.equal(found, true)
 
 
 @pytest.mark.parametrize("strength", [0.2, 0.5, 0.9])
