@@ -73,7 +73,8 @@ def test_dask_without_a_scheduler_is_one_line():
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda n: n.name)
 def test_workers_end_with_their_parent(number):
-    with subprocess.Popen([sys.executable, str(SCRIPT)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
+    command, quiet = [sys.executable, str(SCRIPT)], subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=quiet, preexec_fn=heed_ctrl_c) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
         parent.send_signal(number)
@@ -82,6 +83,11 @@ def test_workers_end_with_their_parent(number):
     while _lives(worker) and time.monotonic() < until:
         time.sleep(0.1)
     assert not _lives(worker)
+
+
+def heed_ctrl_c():
+    # What a shell runs in its background ignores Ctrl-C, and so would a child of it: for ever.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _lives(pid):
