@@ -80,6 +80,19 @@ def evaluate(store: Store, model: str, split: str, images: int) -> dict[str, dic
     return found
 
 
+def table(scores_of: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Return a Markdown table of kind -> noise -> scores: a row a noise, PSNR and SSIM before and after."""
+    lines = [
+        "| noise | " + " | ".join(f"{k} PSNR in -> out | {k} SSIM in -> out" for k in scores_of) + " |",
+        "| --- |" + " --- | --- |" * len(scores_of),
+    ]
+    for noise in next(iter(scores_of.values())):
+        rows = [of_kind[noise] for of_kind in scores_of.values()]
+        cells = [f"{r['input_psnr']:.1f} -> {r['psnr']:.1f} | {r['input_ssim']:.3f} -> {r['ssim']:.3f}" for r in rows]
+        lines.append(f"| {noise} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Run from the command line and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -91,15 +104,7 @@ def main() -> None:
     parser.add_argument("--write-card", action="store_true")
     given = parser.parse_args()
     found = evaluate(open_store(given.store), given.model, given.split, given.images)
-    kinds = list(found)
-    print("| noise | " + " | ".join(f"{k} PSNR in -> out | {k} SSIM in -> out" for k in kinds) + " |")
-    print("| --- |" + " --- | --- |" * len(kinds))
-    for name in next(iter(found.values())):
-        cells = [
-            f"{r['input_psnr']:.1f} -> {r['psnr']:.1f} | {r['input_ssim']:.3f} -> {r['ssim']:.3f}"
-            for r in (found[k][name] for k in kinds)
-        ]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+    print(table(found), end="")
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     if given.write_card:

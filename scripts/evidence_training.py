@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evaluate_model import draw
+from evaluate_model import draw, table
 from PIL import Image
 
 from medfpl.denoisers import METHODS
@@ -65,23 +65,9 @@ def main() -> None:
     picture(open_store(args.store), args.docs / "training.png")
     shown = ", ".join(SHOWN)
     foot = f"\n![corrupted and denoised images](training.png)\n\nCorrupted by {shown} (above), and denoised (below).\n"
-    (args.docs / "training.md").write_text(head + table(card.metrics) + foot, "utf-8")
-
-
-def table(metrics: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Return a Markdown table: a row a noise, for each kind PSNR and SSIM before and after."""
-    kinds = [kind for kind in KINDS if kind in metrics]
-    lines = [
-        "| noise | " + " | ".join(f"{k} PSNR | {k} SSIM" for k in kinds) + " |",
-        "| --- |" + " --- | --- |" * len(kinds),
-    ]
-    for noise in metrics[kinds[0]]:
-        cells = [
-            f"{r['input_psnr']:.1f} -> {r['psnr']:.1f} | {r['input_ssim']:.3f} -> {r['ssim']:.3f}"
-            for r in (metrics[k][noise] for k in kinds)
-        ]
-        lines.append(f"| {noise} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    (args.docs / "training.md").write_text(
+        head + table({kind: card.metrics[kind] for kind in KINDS if kind in card.metrics}) + foot, "utf-8"
+    )
 
 
 def picture(store: Store, target: Path) -> None:

@@ -244,10 +244,12 @@ def _corrector_model(config: TrainConfig) -> Model | None:
     name = config.net.correctors
     if config.stage != "denoiser" or config.net.type != "drunet" or name == "none":
         return None
-    if name == "auto":
-        return None if config.data.noises else find_model(None)
-    model = find_model(name)
+    if name == "auto" and config.data.noises:
+        return None
+    model = find_model(None if name == "auto" else name)
     if not model.card.architecture.get("correctors"):
+        if name == "auto":  # a default model of the user's own
+            return None
         raise UsageError(f"net.correctors: {model.card.name} has none", "take a model of experts, auto or none")
     return model
 

@@ -102,3 +102,11 @@ def test_a_network_to_begin_from_is_not_taken_for_a_choice_of_experts(shipped, d
     config = load_config(None, {**NET, "steps": 1})
     net = build_network(config, followed(denoiser, ["motion"], shipped))
     assert torch.equal(state(net), state(denoiser))
+
+
+def test_a_default_model_of_the_users_own_may_have_none(tiny_store, tmp_path, monkeypatch):
+    plain = find_model("medfpl-blind")
+    monkeypatch.setattr("medfpl.training.run.find_model", lambda *_: plain)
+    model = run(tiny_store, tmp_path / "run", **{"data.noises": []})
+    assert "correctors_of" not in model.card.training
+    assert not isinstance(load_net(model), Experts)
