@@ -1,5 +1,6 @@
 """Derived DICOM images: the source's own data set with new pixels, in a series of its own, marked as what it is."""
 
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from io import BytesIO
@@ -32,6 +33,7 @@ TRANSFER_SYNTAXES = {
     "jpeg-2000": JPEG2000Lossless,
 }
 _SMALLEST_JPEG_2000 = 32  # the encoder halves an image five times
+_JPEG_2000 = threading.Lock()  # two threads in openjpeg's encoder bring the process down
 
 
 def write_dicom(
@@ -127,7 +129,11 @@ def _encoder(dataset: Dataset, stored: npt.NDArray[Any], syntax: UID) -> Callabl
             raise too_small
         import openjpeg
 
-        return lambda frame: bytes(openjpeg.encode_pixel_data(frame, **facts))
+        def encode_jpeg_2000(frame: bytes) -> bytes:
+            with _JPEG_2000:
+                return bytes(openjpeg.encode_pixel_data(frame, **facts))
+
+        return encode_jpeg_2000
     from pydicom.pixels import get_encoder
 
     plugin = "pydicom" if syntax == RLELossless else "pyjpegls"

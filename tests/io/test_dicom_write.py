@@ -1,6 +1,8 @@
 import csv
 import re
 import resource
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -483,6 +485,31 @@ def test_any_change_of_pixels_comes_back_within_half_a_stored_unit(tmp_path, enc
     tolerance = 0.5 + 1e-3 + (0 if padding is None else (np.abs(stored - np.float64(padding)) == 1) * 1.0)
     assert (np.abs(stored - exact)[~kept] <= np.broadcast_to(tolerance, stored.shape)[~kept]).all()
     assert np.array_equal(after.pixel_array.reshape(stored.shape), stored)
+
+
+def test_many_threads_may_write_jpeg_2000(tmp_path):
+    source = image_file(tmp_path, np.arange(4096, dtype="u2").reshape(1, 64, 64), 16, 1, 0, None)
+    code = (  # in a process of its own, which is lost if two threads meet in the encoder
+        "import sys, threading\n"
+        "from pathlib import Path\n"
+        "from medfpl.io.derivation import Derivation\n"
+        "from medfpl.io.dicom_read import read_dicom\n"
+        "from medfpl.io.dicom_write import write_dicom\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "scan, folder = read_dicom(Path(sys.argv[1])), Path(sys.argv[2])\n"
+        "def work(i):\n"
+        "    for n in range(12):\n"
+        "        target = folder / f'{i}-{n}.dcm'\n"
+        "        write_dicom(scan, target, Derivation('denoised', 'mean'), transfer_syntax='jpeg-2000')\n"
+        "threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+    )
+    folder = tmp_path / "out"
+    folder.mkdir()
+    subprocess.run([sys.executable, "-c", code, str(source), str(folder)], check=True, timeout=120)
+    written = sorted(folder.iterdir())
+    assert len(written) == 96
+    assert np.array_equal(read_dicom(written[-1]).pixels, read_dicom(source).pixels)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("i2", 16), ("i2", 12), ("u2", 16), ("u2", 10), ("u1", 8), ("i1", 8)])

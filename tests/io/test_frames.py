@@ -256,11 +256,12 @@ def test_the_child_has_a_memory_limit():
 
 def test_from_many_daemon_threads():
     values = [np.full(SHAPE, i, "u1") for i in range(8)]
+    coded = [j2k(v, 8) for v in values]  # here: the encoder is for one thread
     found: list[np.ndarray | None] = [None] * 8
 
     def work(i: int) -> None:
         for _ in range(3):
-            found[i] = decode_frame(j2k(values[i], 8), JPEG2000Lossless, SHAPE, (8, 8), False)
+            found[i] = decode_frame(coded[i], JPEG2000Lossless, SHAPE, (8, 8), False)
 
     threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(8)]
     for thread in threads:
