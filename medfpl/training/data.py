@@ -85,14 +85,21 @@ class Frames:
             raise MedfplError(f"data.kind_weights leaves no image of the {split} split", "give a kind a weight above 0")
         self._weights = weights / weights.sum()
 
-    def draw(self, rng: np.random.Generator, frame: int, kind: Kind | None = None) -> tuple[Tensor, Context]:
-        """Return one clean frame (1, frame, frame) in working units and what the noises must know of it."""
+    def draw(
+        self, rng: np.random.Generator, frame: int, kind: Kind | None = None, *, middle: bool = False
+    ) -> tuple[Tensor, Context]:
+        """Return one clean frame (1, frame, frame) in working units and what the noises must know of it.
+
+        ``middle``: of a volume's middle half alone, for its ends are mostly air.
+        """
         drawn = self.kinds[int(rng.choice(len(self.kinds), p=self._weights))]
         kind = kind or drawn
         patients = sorted(self._tree[kind])
         items = self._tree[kind][patients[int(rng.integers(len(patients)))]]
         item = items[int(rng.integers(len(items)))]
-        image = torch.from_numpy(self._slice(item, int(rng.integers(item.slices))).astype(np.float32))[None]
+        first = item.slices // 4 if middle else 0
+        index = int(rng.integers(first, max(first + 1, item.slices - first)))
+        image = torch.from_numpy(self._slice(item, index).astype(np.float32))[None]
         turns, flip, gain, gamma = rng.integers(4), rng.random() < 0.5, rng.uniform(0.7, 1.3), rng.uniform(0.75, 1.35)
         whole, zoom = rng.random() < self._config.whole, rng.uniform(0.5, 1.0)
         noisy = kind == "ct" and item.noise > self._config.max_noise_hu

@@ -63,12 +63,15 @@ def build_validation(
 ) -> ValidationSet:
     """Draw ``images`` frames of the val split, the kinds in turn, and corrupt each with each noise at strength 0.5.
 
+    Of volumes the middle half is drawn: in frames that are all but empty, a mean over frames tells of nothing else.
     For a prior the noises are white, of the levels in training.white.MEASURED; a restoration network has none.
     """
     frames = Frames(store, "val", config)
     side = min(config.frame, 256)
     kinds = tuple(frames.kinds[i % len(frames.kinds)] for i in range(images))
-    drawn = [frames.draw(numpy_generator(seed, "validation", i), side, kind) for i, kind in enumerate(kinds)]
+    drawn = [
+        frames.draw(numpy_generator(seed, "validation", i), side, kind, middle=True) for i, kind in enumerate(kinds)
+    ]
     clean = torch.stack([f for f, _ in drawn])
     contexts = [c for _, c in drawn]
     if stage == "prior":

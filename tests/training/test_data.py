@@ -1,10 +1,12 @@
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from medfpl.noises.base import Context
 from medfpl.noises.mixture import Mixture, apply_plans, plan_item
+from medfpl.store.store import Item, create_store, finish_store, write_item
 from medfpl.training.config import DataConfig
-from medfpl.training.data import TrainingBatches, fit, resize
+from medfpl.training.data import Frames, TrainingBatches, fit, resize
 
 CONFIG = DataConfig(frame=40, patch=32, batch=4, workers=0, noises=["gaussian", "salt-pepper"])
 
@@ -52,6 +54,18 @@ def test_only_training_patients_are_drawn(tiny_store):
         data[step]
     used = {i.split for i in tiny_store.items if i.id in {key[0] for key in data._frames._cache}}
     assert used == {"train"}
+
+
+def test_of_a_volume_its_middle_half_may_be_asked_for(tmp_path):
+    create_store(tmp_path / "store", {"size": 0})
+    item = Item("i0", "mr", "p0", "val", 9, 40, 40, "1", 0.0, 1000.0, 1.0, 0.0, 1.0, 1.0, "00")
+    write_item(tmp_path / "store", item, np.full((9, 40, 40), 500, np.int16))
+    store = finish_store(tmp_path / "store")
+    for middle, expected in ((False, set(range(9))), (True, set(range(2, 7)))):
+        frames, rng = Frames(store, "val", CONFIG), np.random.default_rng(0)
+        for _ in range(100):
+            frames.draw(rng, 40, middle=middle)
+        assert {index for _, index in frames._cache} == expected
 
 
 def test_resize_and_fit_keep_what_they_should():
