@@ -115,7 +115,7 @@ def by_kind(
             some = [c for c in cases if c.intensity.kind == kind]
             seen = [_corrupted(c, noise, strength, values, level) for c in some]
             undone = [denoiser.undone(x) for x in seen]
-            done = [denoiser.without_noise(x) for x, _ in undone]
+            done = [denoiser.without_noise(x)[0] for x, _ in undone]
             found = sum(bool(f[0]) for _, f in undone)
             scores = [_psnr(xs, some) for xs in (seen, [x for x, _ in undone], done)]
             cells.append(f"{found}/{len(some)}: {scores[0]:.1f} -> {scores[1]:.1f} -> {scores[2]:.1f}")

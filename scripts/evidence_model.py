@@ -292,7 +292,7 @@ def routes(cases: Sequence[Case], native: Sequence[Case], engine: Engine) -> Ite
 def _asked(net: Experts, x: Tensor) -> Tensor:
     """Return the experts' shares and how much each corrector is believed, of one image (1, 1, H, W)."""
     with torch.inference_mode():
-        denoised = x - net.blend(x, lambda expert, part: expert(part), artifacts=False)
+        denoised = x - net.blend(x, lambda expert, part: expert(part), artifacts=False)[0]
         pairs = zip(net.correctors, net.config.correctors, strict=True)
         return torch.cat(
             [net.shares(x)[0], *(belief(corrector(denoised), denoised, config) for corrector, config in pairs)]

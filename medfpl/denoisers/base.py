@@ -34,8 +34,11 @@ class Undoing(Denoiser, Protocol):
         """Return ``x`` without the artifacts found, the same where there are none, and what was found in each item."""
         ...
 
-    def without_noise(self, x: "torch.Tensor", kind: "Kind | None" = None) -> "torch.Tensor":
-        """Return what ``denoise`` does, of an image whose artifacts are undone, and whose ``kind`` may be known."""
+    def without_noise(self, x: "torch.Tensor", kind: "Kind | None" = None) -> "tuple[torch.Tensor, list[set[str]]]":
+        """Return what ``denoise`` does, of an image whose artifacts are undone, and whose ``kind`` may be known.
+
+        Also the names of further artifacts that were corrected with the noise, in each item.
+        """
         ...
 
 

@@ -138,7 +138,7 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the noise (B, 1, H, W), or in training the logits (B, K)."""
-        return self.router(x) if self.training else self.blend(x, lambda expert, part: expert(part))
+        return self.router(x) if self.training else self.blend(x, lambda expert, part: expert(part))[0]
 
     def shares(self, x: Tensor, artifacts: bool = True) -> Tensor:
         """Return how probable each family is, (B, K): improbable ones 0, the others adding up to 1.
@@ -167,11 +167,12 @@ class Experts(nn.Module):
         run: Callable[[Part, Tensor], Tensor],
         artifacts: bool = True,
         without: Collection[str] = (),
-    ) -> Tensor:
+    ) -> tuple[Tensor, list[tuple[str, Tensor]]]:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``.
 
         What the correctors, one after the other, find in the image without it comes on top, not without ``artifacts``;
-        those for the artifacts in ``without`` are not asked.
+        those for the artifacts in ``without`` are not asked. Of those asked also the artifact and how much each item's
+        was believed, (B,).
         """
         shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
@@ -183,16 +184,19 @@ class Experts(nn.Module):
             at = share.nonzero()[:, 0]
             if len(at):
                 noise[at] += share[at].view(-1, 1, 1, 1) * run(expert, x[at])
+        beliefs: list[tuple[str, Tensor]] = []
         if not artifacts:
-            return noise
+            return noise, beliefs
         for corrector, config in zip(self.correctors, self.config.correctors, strict=True):
             assert isinstance(corrector, Part)
             if config.noise in without:
                 continue
             image = x - noise
             artifact = run(corrector, image)
-            noise = noise + belief(artifact, image, config).view(-1, 1, 1, 1) * artifact
-        return noise
+            believed = belief(artifact, image, config)
+            beliefs.append((config.noise, believed))
+            noise = noise + believed.view(-1, 1, 1, 1) * artifact
+        return noise, beliefs
 
 
 def with_correctors(net: Experts, correctors: Sequence[tuple[CorrectorConfig, Part]]) -> Experts:

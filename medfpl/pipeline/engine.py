@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CPU_BATCH, GPU_BATCH = 1 << 18, 1 << 22
 MEASURED_SLICES = 16
 DEFAULT_METHOD = "medfpl"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,20 +90,25 @@ class Recipe:
 class Denoised:
     """A denoised scan and its noise before and after (standard deviation in real units, see ``measure_noise``).
 
-    ``undone`` counts the slices in which an artifact was found and undone, by its name.
+    ``undone`` counts the slices in which an artifact was found and undone by its physics, by its name; ``corrected``
+    those in which a network corrected one.
     """
 
     scan: Scan
     noise_before: float
     noise_after: float
     undone: Mapping[str, int] = field(default_factory=dict)
+    corrected: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was undone, in words."""
+        """What was undone and corrected, in words."""
         depth = len(self.scan.pixels)
         where = "" if depth == 1 else " in {} of " + f"{depth} slices"
-        return tuple(f"{name} found and undone" + where.format(count) for name, count in sorted(self.undone.items()))
+        told = ((self.undone, "found and undone"), (self.corrected, "corrected"))
+        return tuple(
+            f"{name} {what}" + where.format(count) for counts, what in told for name, count in sorted(counts.items())
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -136,33 +142,36 @@ class Engine:
         step = max(1, (CPU_BATCH if self.device == "cpu" else GPU_BATCH) // (height * width))
         pixels = np.empty_like(scan.pixels)
         undone: Counter[str] = Counter()
+        corrected: Counter[str] = Counter()
         for start in range(0, depth, step):
             watch(start, depth)
             part = slice(start, min(start + step, depth))
             valid = None if scan.valid is None else scan.valid[part]
-            pixels[part], found = self._batch(scan.pixels[part], valid, scan.intensity)
-            undone.update(name for here in found for name in here)
+            pixels[part], found, fixed = self._batch(scan.pixels[part], valid, scan.intensity)
+            if self.recipe.strength > 0:  # at 0 the artifacts are still there
+                undone.update(name for here in found for name in here)
+                corrected.update(name for here in fixed for name in here)
         watch(depth, depth)
         result = scan.with_pixels(pixels)
         before, after = measure_noise(scan, result)
-        return Denoised(result, before, after, dict(undone))
+        return Denoised(result, before, after, dict(undone), dict(corrected))
 
     def _batch(
         self, real: FloatArray, valid: npt.NDArray[np.bool_] | None, intensity: Intensity
-    ) -> "tuple[FloatArray, list[Found]]":
+    ) -> "tuple[FloatArray, list[Found], list[set[str]]]":
         import torch
 
         working = fill_invalid(intensity.to_working(real), valid)
         with torch.inference_mode():
             x = torch.from_numpy(working).unsqueeze(1)
-            y, found = self._two_steps(x, intensity, valid)
+            y, found, corrected = self._two_steps(x, intensity, valid)
             change = self.recipe.strength * (y - x).squeeze(1).numpy()
         if valid is not None:
             change = np.where(valid, change, 0)
         if not np.isfinite(change).all():
             raise MedfplError(f"{self.recipe.method} gave values that are not finite")
         # The change is mapped back, not the value: where the filter did nothing, nothing is rounded.
-        return np.where(change == 0, real, real + change * np.float32(intensity.scale)), found
+        return np.where(change == 0, real, real + change * np.float32(intensity.scale)), found, corrected
 
     def denoise(self, x: "Tensor", intensity: Intensity, valid: npt.NDArray[np.bool_] | None = None) -> "Tensor":
         """Return ``x`` (B, 1, H, W), working units of ``intensity``, denoised at full strength.
@@ -173,20 +182,23 @@ class Engine:
 
     def _two_steps(
         self, x: "Tensor", intensity: Intensity, valid: npt.NDArray[np.bool_] | None
-    ) -> "tuple[Tensor, list[Found]]":
-        """Return ``denoise``'s result and what was found and undone on the way in each item."""
+    ) -> "tuple[Tensor, list[Found], list[set[str]]]":
+        """Return ``denoise``'s result and what was found and undone, and what corrected, in each item on the way."""
         found: list[Found] = []
-        remove: Callable[[Tensor], Tensor] | None = None
-        if isinstance(self.denoiser, Undoing):
-            x, found = self.denoiser.undone(x)
-            remove = partial(self.denoiser.without_noise, kind=intensity.kind)
+        corrected: list[set[str]] = []
+        undoing = self.denoiser if isinstance(self.denoiser, Undoing) else None
+        if undoing:
+            x, found = undoing.undone(x)
         level = self._level(x, valid, intensity)
-        y = self._within_memory(remove or partial(self.denoiser.denoise, noise_level=level), x)
+        if undoing:
+            y, corrected = self._within_memory(partial(undoing.without_noise, kind=intensity.kind), x)
+        else:
+            y = self._within_memory(partial(self.denoiser.denoise, noise_level=level), x)
         if self.mean_drifts and intensity.kind == "ct":
             from medfpl.denoisers.local_mean import restore_mean
 
             y = restore_mean(x, y, _estimate(x, valid) if level is None else level)
-        return y, found
+        return y, found, corrected
 
     def _level(self, x: "Tensor", valid: npt.NDArray[np.bool_] | None, intensity: Intensity) -> "Tensor | float | None":
         if self.recipe.noise_level is not None:
@@ -195,7 +207,7 @@ class Engine:
             return None
         return _estimate(x, valid)
 
-    def _within_memory(self, act: "Callable[[Tensor], Tensor]", x: "Tensor") -> "Tensor":
+    def _within_memory(self, act: "Callable[[Tensor], T]", x: "Tensor") -> T:
         import torch
 
         try:

@@ -77,9 +77,9 @@ def test_stripes_are_undone_before_the_network_sees_the_image(run):
     assert [list(here) for here in found] == [[], ["stripes"]]
     assert torch.equal(seen[0], x[0])
     assert (seen[1] - x[1]).square().mean() < 1e-6
-    assert torch.equal(denoiser.denoise(striped), denoiser.without_noise(seen))
+    assert torch.equal(denoiser.denoise(striped), denoiser.without_noise(seen)[0])
     left = METHODS.get("medfpl").make(model=str(run), undo="none").denoise(striped)
-    assert torch.equal(left, denoiser.without_noise(striped))
+    assert torch.equal(left, denoiser.without_noise(striped)[0])
 
 
 def test_what_cannot_be_undone_is_told(run):
@@ -115,6 +115,17 @@ def test_a_clean_image_comes_back_bit_for_bit(run, monkeypatch):
 ALL = {"field-inhomogeneity", "motion", "susceptibility"}
 
 
+def with_all(folder, limit=0.1, **settings):
+    """Return a denoiser with a corrector for each of ALL that is believed from ``limit`` on."""
+    generator = torch.Generator().manual_seed(0)
+    shape = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
+    nets = [build_drunet(shape, generator) for _ in range(4)]
+    correctors = [(CorrectorConfig(shape, n, limit, limit), p) for n, p in zip(sorted(ALL), nets[1:], strict=True)]
+    whole = with_correctors(build_experts(nets[:1], [["gaussian"]], 4, generator), correctors)
+    save_net(whole, folder, {"name": "tiny", "role": "denoiser", "summary": "a test"})
+    return METHODS.get("medfpl").make(model=str(folder), **settings)
+
+
 @pytest.mark.parametrize(
     ("correct", "kind", "asked"),
     [
@@ -128,13 +139,7 @@ ALL = {"field-inhomogeneity", "motion", "susceptibility"}
     ],
 )
 def test_which_correctors_are_asked(tmp_path, monkeypatch, correct, kind, asked):
-    generator = torch.Generator().manual_seed(0)
-    shape = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
-    nets = [build_drunet(shape, generator) for _ in range(4)]
-    correctors = [(CorrectorConfig(shape, n, 0.1, 0.1), p) for n, p in zip(sorted(ALL), nets[1:], strict=True)]
-    whole = with_correctors(build_experts(nets[:1], [["gaussian"]], 4, generator), correctors)
-    save_net(whole, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
-    denoiser = METHODS.get("medfpl").make(model=str(tmp_path / "run"), correct=correct)
+    denoiser = with_all(tmp_path / "run", correct=correct)
     seen = []
 
     def note(self, net, x):
@@ -145,6 +150,23 @@ def test_which_correctors_are_asked(tmp_path, monkeypatch, correct, kind, asked)
     denoiser.without_noise(image(1, 1, 16, 16), kind)
     own = zip(denoiser.net.correctors, denoiser.net.config.correctors, strict=True)
     assert {config.noise for net, config in own if net in seen} == asked
+
+
+def test_what_was_corrected_is_told_if_it_was_believed_and_taken(tmp_path, monkeypatch):
+    denoiser = with_all(tmp_path / "run", limit=1e-5)
+    x = image(3, 1, 16, 16)
+    # Nothing; what is believed, but all in all too little to take; much.
+    share = torch.tensor([0.0, 0.3 * MEAN_CHANGE[0], 0.3]).view(3, 1, 1, 1)
+    motion = denoiser.net.correctors[1]
+    monkeypatch.setattr(NetworkDenoiser, "_run", lambda self, net, seen: share * seen * (net is motion))
+    cleaned, corrected = denoiser.without_noise(x, "mr")
+    assert corrected == [set(), set(), {"motion"}]
+    torch.testing.assert_close(cleaned, x * torch.tensor([1, 1, 0.7]).view(3, 1, 1, 1))
+    assert denoiser.without_noise(x, "ct")[1] == [set()] * 3
+
+
+def test_a_network_without_correctors_corrects_nothing(run):
+    assert METHODS.get("medfpl").make(model=str(run)).without_noise(image(2, 1, 16, 16))[1] == [set(), set()]
 
 
 def test_a_choice_of_correctors_that_is_none_is_told(run):

@@ -80,19 +80,23 @@ def test_a_corrector_is_asked_about_the_denoised_image_and_not_without_artifacts
         asked.append((expert, part))
         return 0.25 * part
 
-    noise = net.blend(x, run)
+    noise, beliefs = net.blend(x, run)
     assert [expert for expert, _ in asked] == [net.experts[0], *net.correctors]
     image = 0.75 * x
-    for (_, part), config in zip(asked[1:], (CORRECTOR, SHADING), strict=True):  # the second about the first's result
+    assert [name for name, _ in beliefs] == ["chemical-shift", "wrap-around"]
+    # The second is asked about the first's result.
+    for (_, part), config, (_, told) in zip(asked[1:], (CORRECTOR, SHADING), beliefs, strict=True):
         assert torch.allclose(part, image)
         trusted = belief(0.25 * image, image, config)
         assert trusted.min() > 0
         assert trusted.min() < 1
+        assert torch.allclose(trusted, told)
         image = image - trusted.view(-1, 1, 1, 1) * 0.25 * image
     assert torch.allclose(x - noise, image)
     asked.clear()
-    assert torch.allclose(net.blend(x, run, artifacts=False), 0.25 * x)
-    assert len(asked) == 1
+    noise, beliefs = net.blend(x, run, artifacts=False)
+    assert torch.allclose(noise, 0.25 * x)
+    assert (len(asked), beliefs) == (1, [])
 
 
 def test_a_model_with_correctors_is_saved_and_read(net, tmp_path):

@@ -50,7 +50,7 @@ def test_the_improbable_are_not_asked_and_the_others_are_weighted(net):
     decided(net, 0.0, 1.0, -3.0)
     probable = torch.tensor([0.0, 1.0, -3.0]).softmax(0)
     assert probable[2] < LEAST < probable[0]
-    noise = net.blend(x, lambda expert, part: asked.append(expert) or expert(part))
+    noise, _ = net.blend(x, lambda expert, part: asked.append(expert) or expert(part))
     assert asked == [net.experts[0], net.experts[1]]
     share = probable[1] / (probable[0] + probable[1])
     wanted = (1 - share) * net.experts[0](x) + share * net.experts[1](x)

@@ -201,17 +201,17 @@ def test_the_mean_that_a_network_moved_is_put_back_on_a_ct_alone(
     assert left == pytest.approx(0 if kept else -0.01, abs=1e-3)
 
 
-def test_what_was_undone_is_counted_noted_and_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_undone_and_corrected_is_counted_noted_and_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
     class Lowering:
-        """Undoes the brightness of bright slices, and then does nothing."""
+        """Undoes the brightness of bright slices, and then does nothing but say that it corrected the brightest."""
 
         def undone(self, x: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
             bright = [float(image.mean()) > 0.5 for image in x]
             lowered = torch.stack([image - 0.01 * b for image, b in zip(x, bright, strict=True)])
             return lowered, [{"light": {}} if b else {} for b in bright]
 
-        def without_noise(self, x: torch.Tensor, kind: str | None = None) -> torch.Tensor:
-            return x
+        def without_noise(self, x: torch.Tensor, kind: str | None = None) -> tuple[torch.Tensor, list[set[str]]]:
+            return x, [{"shade"} if float(image.mean()) > 0.67 else set() for image in x]
 
         def denoise(self, x: torch.Tensor, *, noise_level: Any = None) -> torch.Tensor:
             raise AssertionError("its two steps are taken one by one")
@@ -221,9 +221,14 @@ def test_what_was_undone_is_counted_noted_and_no_drift(monkeypatch: pytest.Monke
     pixels = np.stack([np.full((64, 64), v, np.float32) for v in (-500.0, 300.0, 400.0)])
     scan = replace(scan_of_array(pixels, "ct"), intensity=Intensity("ct", "HU", -1000.0, 1000.0))
     result = load(Recipe(method="mean", device="cpu")).run(scan)
-    assert result.undone == {"light": 2}
-    assert result.notes == ("light found and undone in 2 of 3 slices",)
+    assert (result.undone, result.corrected) == ({"light": 2}, {"shade": 1})
+    assert result.notes == ("light found and undone in 2 of 3 slices", "shade corrected in 1 of 3 slices")
     assert np.allclose(result.scan.pixels - pixels, [[[0.0]], [[-20.0]], [[-20.0]]], atol=1e-3)
+    single = load(Recipe(method="mean", device="cpu")).run(replace(scan, pixels=pixels[2:]))
+    assert single.notes == ("light found and undone", "shade corrected")
+    nothing = load(Recipe(method="mean", device="cpu", strength=0)).run(scan)
+    assert nothing.notes == ()
+    np.testing.assert_array_equal(nothing.scan.pixels, pixels)
 
 
 @pytest.mark.parametrize(("kind", "asked"), [("ct", False), ("xray", False), ("other", False), ("mr", True)])

@@ -35,6 +35,8 @@ LARGEST_CHANGE = (0.2, 0.3)
 # patient's scan these are undone only on request.
 ON_REQUEST = frozenset(("susceptibility", "field-inhomogeneity"))
 CORRECTING = ("auto", "all", "none")
+# An artifact of which at least this share of what its corrector found is taken counts as corrected.
+CORRECTED = 0.5
 FADE = 64  # pixels to either side of a seam, where a network sees its tile as a whole
 
 
@@ -55,14 +57,14 @@ class NetworkDenoiser:
 
         The network is blind to ``noise_level``.
         """
-        return self.without_noise(self.undone(x)[0])
+        return self.without_noise(self.undone(x)[0])[0]
 
     def undone(self, x: Tensor) -> tuple[Tensor, list[Found]]:
         """Return ``x`` without the artifacts of ``undoes`` that are found in it, and what was found in each item."""
         return undo(x, self.undoes)
 
-    def without_noise(self, x: Tensor, kind: "Kind | None" = None) -> Tensor:
-        """Return ``x`` less the noise that the network predicts.
+    def without_noise(self, x: Tensor, kind: "Kind | None" = None) -> tuple[Tensor, list[set[str]]]:
+        """Return ``x`` less the noise that the network predicts, and which artifacts were corrected in each item.
 
         Folded images, steep fields and what else an expert for artifacts undoes only MR has; on a CT or an X-ray
         such an expert could do nothing but harm, so where the ``kind`` is known it is asked of MR alone, and not those
@@ -73,10 +75,13 @@ class NetworkDenoiser:
         with torch.inference_mode():
             seen = x.to(self.device, torch.float32).clamp(LOW, HIGH).contiguous(memory_format=torch.channels_last)
             if isinstance(self.net, Experts):
-                noise = self.net.blend(seen, self._run, asked, without)
+                noise, beliefs = self.net.blend(seen, self._run, asked, without)
             else:
-                noise = self._run(self.net, seen)
-            return x - (worth_taking(noise, seen) * noise).to(x.device, x.dtype)
+                noise, beliefs = self._run(self.net, seen), []
+            share = worth_taking(noise, seen)
+            taken = [(name, (believed * share.flatten()).tolist()) for name, believed in beliefs]
+            corrected = [{name for name, shares in taken if shares[i] >= CORRECTED} for i in range(len(x))]
+            return x - (share * noise).to(x.device, x.dtype), corrected
 
     def _run(self, net: "UNet | Part", seen: Tensor) -> Tensor:
         if isinstance(net, Field | Unfold):  # of the whole image, whatever its size
