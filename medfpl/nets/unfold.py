@@ -11,6 +11,9 @@ from medfpl.nets.unet import UNet, UNetConfig, build_unet
 # A row is empty whose mean is below this share of the fullest row's: denoised air, but no anatomy.
 EMPTY = 0.02
 BLURRED = 6  # rows over which a denoiser may have smeared the end of a field of view
+# Where it ends less abruptly it is the object that ends: in images that are whole at most 0.2 (X-rays apart, whose
+# collimator ends them), in folded ones from 0.35 on.
+CUT = 0.3
 INPUTS = 4  # the image, itself repeated beyond the window, where the window is, and how far from its middle
 
 
@@ -50,10 +53,21 @@ class Unfold(nn.Module):
         self.unet = UNet(config.inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the noise, (B, 1, H, W); 0 where no row and no column is empty."""
-        along_rows = (abruptness(x) >= abruptness(x.transpose(-2, -1))).view(-1, 1, 1, 1)
-        if torch.jit.is_tracing():  # which images are folded along their columns is no part of a traced graph
-            return torch.where(along_rows, self._along_rows(x), self._along_rows(x.transpose(-2, -1)).transpose(-2, -1))
+        """Return the noise, (B, 1, H, W); 0 where neither rows nor columns end abruptly (CUT)."""
+        by_rows, by_columns = abruptness(x), abruptness(x.transpose(-2, -1))
+        along_rows = (by_rows >= by_columns).view(-1, 1, 1, 1)
+        if self.training:
+            return self._unfolded(x, along_rows)
+        folded = torch.maximum(by_rows, by_columns) >= CUT
+        if torch.jit.is_tracing():  # which images are folded, and along what, is no part of a traced graph
+            turned = self._along_rows(x.transpose(-2, -1)).transpose(-2, -1)
+            return torch.where(along_rows, self._along_rows(x), turned) * folded.view(-1, 1, 1, 1)
+        noise = torch.zeros_like(x)
+        if bool(folded.any()):
+            noise[folded] = self._unfolded(x[folded], along_rows[folded])
+        return noise
+
+    def _unfolded(self, x: Tensor, along_rows: Tensor) -> Tensor:
         if x.shape[-1] == x.shape[-2]:
             noise = self._along_rows(torch.where(along_rows, x, x.transpose(-2, -1)))
             return torch.where(along_rows, noise, noise.transpose(-2, -1))

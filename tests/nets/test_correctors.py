@@ -1,6 +1,7 @@
 """Correctors: when a finding is believed, that one is asked about the denoised image, and who is not asked."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from medfpl.nets.correctors import SURE, CorrectorConfig, belief, smooth_step, s
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import Experts, build_experts, with_correctors
 from medfpl.nets.shading import ShadingConfig, build_shading
+from medfpl.nets.unfold import UnfoldConfig
 from medfpl.nets.weights import find_model, load_net, save_net
 
 SHAPE = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
@@ -58,6 +60,9 @@ def test_where_there_is_next_to_no_anatomy_nothing_is_believed():
     x = torch.zeros(2, 1, 64, 64)
     x[0, :, 30:36, 30:36] = 1  # a hundredth of the image
     x[1, :, 20:50, 20:50] = 1
+    assert belief(0.5 * x, x, CORRECTOR).tolist() == [0, 1]
+    x[0, :, 29:37, 29:37] = 1  # less will do in a folded image, which says by itself what it is
+    assert belief(0.5 * x, x, replace(CORRECTOR, net=UnfoldConfig())).tolist() == [1, 1]
     assert belief(0.5 * x, x, CORRECTOR).tolist() == [0, 1]
 
 

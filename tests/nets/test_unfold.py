@@ -62,6 +62,18 @@ def test_a_cut_is_abrupt_and_an_object_ends_softly():
     assert abruptness(torch.ones(1, 1, 8, 8)) == 0  # nothing is empty
 
 
+def test_an_image_that_ends_softly_is_left_alone_and_costs_no_network():
+    ball = (1 - torch.linspace(-1.5, 1.5, 64).square()[:, None] - torch.linspace(-1.5, 1.5, 64).square()).clamp_min(0)
+    net, seen = unfold(random=True), []
+    net.unet.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    found = net(torch.cat([ball[None, None], folded(ball[None, None], 0.5)]))
+    assert not found[0].any()
+    assert found[1].any()
+    assert seen == [1]
+    assert not net(ball[None, None]).any()
+    assert seen == [1]
+
+
 def test_the_window_is_found_where_a_denoiser_has_blurred_its_ends():
     y = folded(anatomy(), 0.5)
     kernel = torch.tensor([0.1, 0.2, 0.4, 0.2, 0.1]).view(1, 1, 5, 1)
