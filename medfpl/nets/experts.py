@@ -184,6 +184,7 @@ class Experts(nn.Module):
             at = share.nonzero()[:, 0]
             if len(at):
                 noise[at] += share[at].view(-1, 1, 1, 1) * run(expert, x[at])
+        noise = noise.masked_fill(blank(x), 0)
         beliefs: list[tuple[str, Tensor]] = []
         if not artifacts:
             return noise, beliefs
@@ -197,6 +198,16 @@ class Experts(nn.Module):
             beliefs.append((config.noise, believed))
             noise = noise + believed.view(-1, 1, 1, 1) * artifact
         return noise, beliefs
+
+
+def blank(x: Tensor) -> Tensor:
+    """Return where whole rows or columns of (B, 1, H, W) are exactly 0, of that shape.
+
+    There is no noise where nothing was measured, and what an expert smears across the end of a folded image's field of
+    view would hide that it ends there.
+    """
+    seen = x.abs()
+    return (seen.amax(-1, keepdim=True) == 0) | (seen.amax(-2, keepdim=True) == 0)
 
 
 def with_correctors(net: Experts, correctors: Sequence[tuple[CorrectorConfig, Part]]) -> Experts:

@@ -58,6 +58,17 @@ def test_the_improbable_are_not_asked_and_the_others_are_weighted(net):
     assert torch.allclose(net(x), wanted, atol=1e-6)
 
 
+def test_rows_and_columns_in_which_nothing_was_measured_stay_as_they_are(net):
+    x = torch.rand(2, 1, 24, 32, generator=seeded(1))
+    x[0, 0, :5] = x[0, 0, :, 30:] = 0
+    x[1, 0, 3, :31] = 0  # one pixel is not: the row was measured
+    noise, _ = net.blend(x, lambda expert, part: expert(part))
+    assert not noise[0, 0, :5].any()
+    assert not noise[0, 0, :, 30:].any()
+    assert noise[0, 0, 5:, :30].all()
+    assert noise[1].all()
+
+
 def test_an_artifact_needs_a_certainty_of_ones_own(net):
     x = torch.rand(1, 1, 24, 32, generator=seeded(1))
     decided(net, 0.0, 0.0, 1.5)  # 0.15, 0.15, 0.69
