@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from medfpl.nets.correctors import CorrectorConfig, belief
 from medfpl.nets.drunet import global_statistics, local_statistics
+from medfpl.nets.local_mean import without_local_mean
 from medfpl.nets.parts import Part, Shape, part_of, shape_to_json
 
 # Channels of the router's stages, each of half the side of the one before, in widths; it looks at the noise's texture
@@ -28,6 +29,8 @@ LEAST, CERTAIN = 0.1, 0.9
 RANDOM = frozenset(
     ("gaussian", "thermal", "poisson", "speckle", "salt-pepper", "rician", "rayleigh", "noncentral-chi"),
 )
+# Of these the mean of many is not the value: it lies above, and the more the darker.
+MAGNITUDE = frozenset(("rician", "rayleigh", "noncentral-chi"))
 
 
 @dataclass(frozen=True)
@@ -170,20 +173,22 @@ class Experts(nn.Module):
     ) -> tuple[Tensor, list[tuple[str, Tensor]]]:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``.
 
+        Of what those for noise find the local mean is given back (nets.local_mean).
+
         What the correctors, one after the other, find in the image without it comes on top, not without ``artifacts``;
         those for the artifacts in ``without`` are not asked. Of those asked also the artifact and how much each item's
         was believed, (B,).
         """
         shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
-        for share, expert in zip(shares.unbind(1), self.experts, strict=True):
+        for k, (share, expert) in enumerate(zip(shares.unbind(1), self.experts, strict=True)):
             assert isinstance(expert, Part)
             if torch.jit.is_tracing():  # which experts are asked is no part of a traced graph: all are
-                noise = noise + share.view(-1, 1, 1, 1) * run(expert, x)
+                noise = noise + share.view(-1, 1, 1, 1) * self._without_mean(k, run(expert, x), x)
                 continue
             at = share.nonzero()[:, 0]
             if len(at):
-                noise[at] += share[at].view(-1, 1, 1, 1) * run(expert, x[at])
+                noise[at] += share[at].view(-1, 1, 1, 1) * self._without_mean(k, run(expert, x[at]), x[at])
         noise = noise.masked_fill(blank(x), 0)
         beliefs: list[tuple[str, Tensor]] = []
         if not artifacts:
@@ -198,6 +203,12 @@ class Experts(nn.Module):
             beliefs.append((config.noise, believed))
             noise = noise + believed.view(-1, 1, 1, 1) * artifact
         return noise, beliefs
+
+    def _without_mean(self, index: int, noise: Tensor, image: Tensor) -> Tensor:
+        """Return an expert's noise without what of it is anatomy; what one for artifacts finds is none of either."""
+        if not self.config.random[index]:
+            return noise
+        return without_local_mean(noise, image, offset=bool(MAGNITUDE & set(self.config.families[index])))
 
 
 def blank(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from medfpl.denoisers import METHODS
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import LEAST, Experts, ExpertsConfig, build_experts
+from medfpl.nets.local_mean import without_local_mean
 from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.weights import find_model, load_net, save_net
 
@@ -56,6 +57,18 @@ def test_the_improbable_are_not_asked_and_the_others_are_weighted(net):
     wanted = (1 - share) * net.experts[0](x) + share * net.experts[1](x)
     assert torch.allclose(noise, wanted, atol=1e-6)
     assert torch.allclose(net(x), wanted, atol=1e-6)
+
+
+def test_experts_for_noise_give_the_local_mean_back_and_those_for_artifacts_do_not(net):
+    found = 0.03 * torch.randn(1, 1, 64, 64, generator=seeded(4))
+    image = 0.5 + found
+    decided(net, -9.0, -9.0, 9.0)
+    assert torch.equal(net.blend(image, lambda expert, part: found)[0], found)
+    for logits, offset in (((9.0, -9.0, -9.0), False), ((-9.0, 9.0, -9.0), True)):
+        decided(net, *logits)
+        wanted = without_local_mean(found, image, offset=offset)
+        assert not torch.equal(wanted, found)
+        torch.testing.assert_close(net.blend(image, lambda expert, part: found)[0], wanted)
 
 
 def test_rows_and_columns_in_which_nothing_was_measured_stay_as_they_are(net):

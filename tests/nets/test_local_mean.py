@@ -1,0 +1,90 @@
+"""Faint lesions come back that a network took for noise; noise, impulses and offsets do not."""
+
+from math import pi
+
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from medfpl.bench.tasks.planting import contrast_recovery, disc, distances
+from medfpl.nets.local_mean import MOST, MOST_OFFSET, SHARE, WIDTHS, without_local_mean
+
+SIDE = 257
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def white(level: float, seed: int = 0, items: int = 1) -> Tensor:
+    return level * torch.randn(items, 1, SIDE, SIDE, generator=seeded(seed))
+
+
+def lesion(diameter: float) -> Tensor:
+    return disc(distances(SIDE // 2), diameter).float()[None, None]
+
+
+def rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())
+
+
+@pytest.mark.parametrize("level", [0.019, 0.0315, 0.052])
+@pytest.mark.parametrize("diameter", [4, 8, 12])
+def test_a_faint_lesion_that_was_taken_for_noise_comes_back(diameter, level):
+    tissue, noise, faint = torch.full((1, 1, SIDE, SIDE), 0.5), white(level), 0.005 * lesion(diameter)
+    # A network that smooths everything away: what it takes is the lesion and the noise.
+    without, with_ = (without_local_mean(noise + x, tissue + noise + x, offset=False) for x in (0 * faint, faint))
+    kept = (faint + without - with_)[0, 0].double()
+    # White noise of sd s has in a mean over a Gaussian of w pixels the sd s / (2 sqrt(pi) w).
+    quiet = [w for w in WIDTHS if level / (2 * pi**0.5 * w) <= MOST]
+    shape = lesion(diameter)[0, 0].double()
+    wanted = contrast_recovery(torch.from_numpy(gaussian_filter(shape.numpy(), quiet[0])), shape)
+    assert float(contrast_recovery(kept, faint[0, 0].double())) == pytest.approx(float(wanted), abs=0.01)
+    assert rms(noise - without) == pytest.approx(level / (2 * pi**0.5 * quiet[0]), rel=0.1)
+
+
+def test_mild_noise_comes_back_by_a_share_of_it():
+    noise = white(0.002)
+    assert rms(noise - without_local_mean(noise, 0.5 + noise, offset=False)) <= SHARE * 0.00202
+
+
+@pytest.mark.parametrize(("offset", "most"), [(False, MOST), (True, MOST_OFFSET)])
+def test_in_noise_so_strong_that_no_mean_is_quiet_enough_all_is_taken(offset, most):
+    noise = white(1.2 * most * 2 * pi**0.5 * WIDTHS[-1])
+    assert torch.equal(without_local_mean(noise, 0.5 + noise, offset=offset), noise)
+
+
+def test_an_impulse_is_no_measurement():
+    hit = torch.rand(1, 1, SIDE, SIDE, generator=seeded(1)) < 0.02
+    noise = 0.05 * hit
+    assert rms(noise) < 0.01
+    assert torch.equal(without_local_mean(noise, 0.5 + noise, offset=False), noise)
+
+
+def test_the_air_about_a_patient_stays_black():
+    body = torch.zeros(1, 1, SIDE, SIDE)
+    body[..., : SIDE // 2] = 0.5
+    noise = white(0.02)
+    left = without_local_mean(noise, body + noise, offset=False)
+    assert torch.equal(left[..., SIDE // 2 + 8 :], noise[..., SIDE // 2 + 8 :])
+    assert rms((left - noise)[..., : SIDE // 2 - 8]) > 0.5 * MOST
+
+
+def test_an_offset_that_depends_on_the_intensity_stays_in_the_noise():
+    shade = torch.linspace(0.2, 0.8, SIDE).expand(1, 1, SIDE, SIDE)
+    lifted = 0.02**2 / shade + 0.01
+    noise = lifted + white(0.02)
+    left = without_local_mean(noise, shade + noise, offset=True)
+    columns = (left - noise).mean(-2)
+    assert float(columns.abs().max()) < 0.002 < float(lifted.min())
+    assert rms(left - noise) > 0.5 * MOST_OFFSET
+
+
+def test_an_item_does_not_feel_its_neighbours():
+    noise = torch.cat([white(0.03, seed=3), white(0.5, seed=4), white(0.01, seed=5)])
+    image = noise + torch.tensor([0.4, 0.6, 0.5]).view(-1, 1, 1, 1)
+    for offset in (False, True):
+        together = without_local_mean(noise, image, offset=offset)
+        alone = [without_local_mean(n[None], x[None], offset=offset) for n, x in zip(noise, image, strict=True)]
+        torch.testing.assert_close(together, torch.cat(alone))
