@@ -38,7 +38,8 @@ Made by `make evidence-training STORE=STORE` (scripts/evidence_training.py), whi
 at its default, on {cores} processor cores: {steps} steps of the denoiser. Mean PSNR in dB and SSIM of the corrupted and
 of the denoised image, {images} frames of patients that the run did not learn from, strength 0.5. Artifacts are what
 [follows the denoiser](../training.md#what-follows-the-denoiser), and stripes what is [undone first](../methods.md).
-A frame that a corruption leaves as it is, an X-ray without what chemical shift takes for fat, counts as 100 dB before.
+Each corruption is measured in frames that it changes: of an X-ray without what chemical shift takes for fat another is
+drawn.
 
 """
 

@@ -1,6 +1,6 @@
 """Validation on held-out patients: each noise at its default strength, and clean images, always the same ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from medfpl.inverse import INVERSES, undo
 from medfpl.noises import NOISES
-from medfpl.noises.base import corrupt
+from medfpl.noises.base import Context, Noise, corrupt
 from medfpl.scan import Kind
 from medfpl.seeds import numpy_generator, stable_seed
 from medfpl.store.store import Store
@@ -20,6 +20,8 @@ from medfpl.training.white import MEASURED, with_white_noise
 METRICS = ("input_psnr", "psnr", "input_ssim", "ssim")
 Table = dict[str, dict[str, float]]
 Reduce = Callable[[Tensor], Tensor]
+# dB: with less error a noise left the frame as it is. How often to look for one that it changes.
+UNCHANGED, TRIES = 60.0, 12
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,17 @@ def build_validation(
 
     Of volumes the middle half is drawn: in frames that are all but empty, a mean over frames tells of nothing else.
     For a prior the noises are white, of the levels in training.white.MEASURED; a restoration network has none.
+    A frame that a noise leaves as it is, as chemical shift does without fat, is drawn anew for it.
     """
     frames = Frames(store, "val", config)
     side = min(config.frame, 256)
     kinds = tuple(frames.kinds[i % len(frames.kinds)] for i in range(images))
-    drawn = [
-        frames.draw(numpy_generator(seed, "validation", i), side, kind, middle=True) for i, kind in enumerate(kinds)
-    ]
+
+    def draw(i: int, *again: int) -> tuple[Tensor, Context]:
+        return frames.draw(numpy_generator(seed, "validation", i, *again), side, kinds[i], middle=True)
+
+    drawn = [draw(i) for i in range(images)]
     clean = torch.stack([f for f, _ in drawn])
-    contexts = [c for _, c in drawn]
     if stage == "prior":
         seeds = [stable_seed(seed, "validation", "white", i) for i in range(images)]
         seen = {f"white {level:g}" if level else "clean": [level] * images for level in (0.0, *MEASURED)}
@@ -83,9 +87,20 @@ def build_validation(
     made = {"clean": (clean, clean, clean)}
     for name in names if stage == "denoiser" else []:
         seeds = [stable_seed(seed, "validation", name, i) for i in range(images)]
-        noisy, _ = corrupt(clean, NOISES.get(name), seeds=seeds, strength=0.5, contexts=contexts)
-        made[name] = (clean, noisy, undo(noisy, tuple(INVERSES))[0])
+        mine, noisy = _corrupted(NOISES.get(name), drawn, seeds)
+        for again in range(1, TRIES):
+            same = (psnr(noisy, mine) > UNCHANGED).nonzero()[:, 0].tolist()
+            if not same:
+                break
+            anew = [draw(i, again) for i in same]
+            mine[same], noisy[same] = _corrupted(NOISES.get(name), anew, [seeds[i] for i in same])
+        made[name] = (mine, noisy, undo(noisy, tuple(INVERSES))[0])
     return ValidationSet(made, kinds)
+
+
+def _corrupted(noise: Noise, drawn: Sequence[tuple[Tensor, Context]], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    clean = torch.stack([f for f, _ in drawn])
+    return clean, corrupt(clean, noise, seeds=seeds, strength=0.5, contexts=[c for _, c in drawn])[0]
 
 
 @torch.inference_mode()

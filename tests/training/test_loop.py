@@ -6,12 +6,13 @@ import torch
 from training_tools import SMALL, run, small_restoration, state
 
 from medfpl.errors import BadInput, MedfplError, UsageError
+from medfpl.training import validate as validate_module
 from medfpl.training.checkpoint import Progress, load_checkpoint
 from medfpl.training.config import TrainConfig, load_config
 from medfpl.training.loop import rate_at
 from medfpl.training.losses import FLOOR, residual_loss
 from medfpl.training.metrics import psnr
-from medfpl.training.validate import build_validation, validate
+from medfpl.training.validate import UNCHANGED, build_validation, validate
 
 VARIANTS = {
     "plain": {},
@@ -103,6 +104,29 @@ def test_the_best_weights_are_the_result(tiny_store, tmp_path):
         residual=True,
     )
     assert again.table() == result.table
+
+
+def test_a_frame_that_a_noise_leaves_as_it_is_is_drawn_anew_for_it(tiny_store, monkeypatch):
+    config, plain = load_config(None, SMALL).data, validate_module._corrupted
+    asked = []
+
+    def fails_at_first(noise, drawn, seeds):
+        clean, noisy = plain(noise, drawn, seeds)
+        asked.append(len(drawn))
+        if len(asked) == 1:
+            noisy[1] = clean[1]
+        return clean, noisy
+
+    before = build_validation(tiny_store, config, 3, 0)
+    monkeypatch.setattr(validate_module, "_corrupted", fails_at_first)
+    after = build_validation(tiny_store, config, 3, 0)
+    name = next(n for n in before.images if n != "clean")
+    assert asked[:2] == [3, 1]
+    (old, _, _), (clean, noisy, _) = before.images[name], after.images[name]
+    assert torch.equal(old[[0, 2]], clean[[0, 2]])
+    assert not torch.equal(old[1], clean[1])
+    assert float(psnr(noisy, clean).max()) < UNCHANGED
+    assert torch.equal(before.images["clean"][0], after.images["clean"][0])
 
 
 @pytest.mark.parametrize(("stage", "gain"), [("denoiser", 0.7), ("restoration", None)])
