@@ -1,11 +1,11 @@
 """Make a model of experts and correctors: networks trained for an artifact that are asked about the denoised image.
 
-    python scripts/add_correctors.py STORE MODEL RUN:NOISE:SIZE:EDGES ... -o FOLDER [--images 8]
+    python scripts/add_correctors.py STORE MODEL RUN:NOISE:SIZE:EDGES[:ENOUGH] ... -o FOLDER [--images 8]
 
 MODEL is a model or run of experts. Each RUN is one of a network that undoes NOISE (drunet, shading, field or unfold);
-they are asked in this order, each about what those before it left. SIZE and EDGES are what it may find by mistake
-(nets.correctors). To choose them the script prints what it finds in validation images: clean and with each corruption,
-strengths 0.5 and 0.15.
+they are asked in this order, each about what those before it left. SIZE and EDGES are what it may find by mistake,
+ENOUGH how much anatomy there must be (nets.correctors). To choose them the script prints what it finds in validation
+images: clean and with each corruption, strengths 0.5 and 0.15.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("model")
-    parser.add_argument("correctors", nargs="+", metavar="RUN:NOISE:SIZE:EDGES")
+    parser.add_argument("correctors", nargs="+", metavar="RUN:NOISE:SIZE:EDGES[:ENOUGH]")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--images", type=int, default=8)
     args = parser.parse_args()
@@ -44,11 +44,11 @@ def main() -> None:
         parser.error(f"{args.model} is no model of experts")
     chosen: list[tuple[CorrectorConfig, Part]] = []
     for entry in args.correctors:
-        run, noise, size, edges = entry.rsplit(":", 3)
+        run, noise, *limits = entry.split(":")
         corrector = load_net(find_model(run))
         if not isinstance(corrector, Part):
             parser.error(f"{run} is no network for an artifact")
-        config = CorrectorConfig(corrector.config, NOISES.resolve(noise), float(size), float(edges))
+        config = CorrectorConfig(corrector.config, NOISES.resolve(noise), *map(float, limits))
         chosen.append((config, corrector))
     denoiser = NetworkDenoiser(with_correctors(net, []), model, undoes=tuple(INVERSES))
     print(

@@ -165,9 +165,9 @@ def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
 def _corrector(given: Any) -> "CorrectorConfig":
     from medfpl.nets.correctors import CorrectorConfig
 
-    if not isinstance(given, dict) or set(given) != {"net", "noise", "size", "edges"}:
+    if not isinstance(given, dict) or {"net", "noise", "size", "edges"} != set(given) - {"enough"}:
         raise _unknown_architecture()
-    limits = (given["size"], given["edges"])
-    if not (isinstance(given["noise"], str) and all(type(v) is float and 0 < v < inf for v in limits)):
+    limits = {name: given[name] for name in ("size", "edges", "enough") if name in given}
+    if not (isinstance(given["noise"], str) and all(type(v) is float and 0 < v < inf for v in limits.values())):
         raise _unknown_architecture()
-    return CorrectorConfig(_shape(given["net"]), given["noise"], *limits)
+    return CorrectorConfig(_shape(given["net"]), given["noise"], **limits)

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from medfpl.nets.parts import Shape
-from medfpl.nets.unfold import UnfoldConfig
 
 # Square of the mean over the mean square: of the first slices of a brain less, of whole anatomy in air 0.06 and more.
 # So little anatomy resembles anything. Folded images say by the abrupt end of their field of view what they are, and
-# less will do: of whole heads and knees that were folded 0.024 and more, of the first slices at most 0.006.
-ENOUGH, ENOUGH_FOLDED = 0.05, 0.012
+# 0.012 will do: of whole heads and knees that were folded 0.024 and more, of the first slices at most 0.006.
+ENOUGH = 0.05
 SURE = 1.4  # times what may be found by mistake: from there on a finding counts fully
 
 
@@ -24,13 +23,14 @@ class CorrectorConfig:
     """A network's shape, the artifact that it undoes, and how much it may find by mistake.
 
     ``size`` is that as a share of the image's root mean square, ``edges`` as a share of its gradient's: the first
-    guards images full of edges, the second those that are mostly black.
+    guards images full of edges, the second those that are mostly black. ``enough`` is how much anatomy there must be.
     """
 
     net: Shape
     noise: str
     size: float
     edges: float
+    enough: float = ENOUGH
 
 
 def smooth_step(value: Tensor, low: float, high: float) -> Tensor:
@@ -51,8 +51,7 @@ def strength(found: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
 
 def belief(found: Tensor, image: Tensor, config: CorrectorConfig) -> Tensor:
     """Return how much of what was ``found`` in the denoised ``image`` (B, 1, H, W) to believe: (B,), 0 to 1."""
-    least = ENOUGH_FOLDED if isinstance(config.net, UnfoldConfig) else ENOUGH
-    enough = image.mean((1, 2, 3)).square() >= least * image.square().mean((1, 2, 3))
+    enough = image.mean((1, 2, 3)).square() >= config.enough * image.square().mean((1, 2, 3))
     size, edges = strength(found, image)
     limits = ((size, config.size), (edges, config.edges))
     return torch.minimum(*(smooth_step(value, limit, SURE * limit) for value, limit in limits)) * enough

@@ -83,7 +83,7 @@ class ExpertsConfig:
             "router": self.router,
             "certain": self.certain,
             "correctors": [
-                {"net": shape_to_json(c.net), "noise": c.noise, "size": c.size, "edges": c.edges}
+                {"net": shape_to_json(c.net), "noise": c.noise, "size": c.size, "edges": c.edges, "enough": c.enough}
                 for c in self.correctors
             ],
         }

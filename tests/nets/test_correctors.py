@@ -11,7 +11,6 @@ from medfpl.nets.correctors import SURE, CorrectorConfig, belief, smooth_step, s
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import Experts, build_experts, with_correctors
 from medfpl.nets.shading import ShadingConfig, build_shading
-from medfpl.nets.unfold import UnfoldConfig
 from medfpl.nets.weights import find_model, load_net, save_net
 
 SHAPE = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
@@ -61,8 +60,8 @@ def test_where_there_is_next_to_no_anatomy_nothing_is_believed():
     x[0, :, 30:36, 30:36] = 1  # a hundredth of the image
     x[1, :, 20:50, 20:50] = 1
     assert belief(0.5 * x, x, CORRECTOR).tolist() == [0, 1]
-    x[0, :, 29:37, 29:37] = 1  # less will do in a folded image, which says by itself what it is
-    assert belief(0.5 * x, x, replace(CORRECTOR, net=UnfoldConfig())).tolist() == [1, 1]
+    x[0, :, 29:37, 29:37] = 1  # less will do where an image says by itself what it suffers from
+    assert belief(0.5 * x, x, replace(CORRECTOR, enough=0.012)).tolist() == [1, 1]
     assert belief(0.5 * x, x, CORRECTOR).tolist() == [0, 1]
 
 
@@ -121,6 +120,7 @@ def test_a_model_with_correctors_is_saved_and_read(net, tmp_path):
         ({"size": "much"}, "does not know"),
         ({"size": float("inf")}, "does not know"),
         ({"edges": -1.0}, "does not know"),
+        ({"enough": 0.0}, "does not know"),
         ({"noise": None}, "does not know"),
         ({"more": 1}, "does not know"),
         ({"net": None}, "does not know"),
