@@ -14,7 +14,7 @@ from medfpl.nets.correctors import smooth_step
 WIDTHS = (1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0)
 # What is given back is noise for the most part: at most this share of what was taken, and on average this much, in
 # working units (8 HU of 2000; of noise with an offset 10).
-SHARE, MOST, MOST_OFFSET = 0.2, 0.004, 0.005
+SHARE, MOST, MOST_WITH_OFFSET = 0.2, 0.004, 0.005
 # Working units. In the black about a patient there is nothing to keep.
 AIR = (0.02, 0.04)
 # Square of the mean magnitude over the mean square: of Gaussian noise 0.64, of impulses their share. An impulse hides
@@ -23,20 +23,22 @@ SPARSE = 0.2
 _BINS = 32
 
 
-def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool) -> Tensor:
+def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool, most: float | None = None) -> Tensor:
     """Return ``noise`` (B, 1, H, W) as found in ``image`` less its local mean, working units.
 
-    The mean is over the narrowest of WIDTHS for which its root mean square within the patient is at most MOST, and
+    The mean is over the narrowest of WIDTHS for which its root mean square within the patient is at most ``most``, and
     SHARE of the noise's: of noise so strong that it is for none, all is returned. With ``offset`` the noise has a
     mean of its own for every intensity, as that of magnitude images, and this mean stays in it.
     """
+    if most is None:
+        most = MOST_WITH_OFFSET if offset else MOST
     clean = image - noise
     inside = smooth_step(_blur(clean, 2.0), *AIR)
     area = inside.sum((1, 2, 3), keepdim=True).clamp_min(1)
     random = noise - _by_intensity(noise, _blur(clean, 1.5), inside) if offset else noise
     square = (random.square() * inside).sum((1, 2, 3), keepdim=True) / area
     magnitude = (random.abs() * inside).sum((1, 2, 3), keepdim=True) / area
-    limit = (SHARE * square.sqrt()).clamp_max(MOST_OFFSET if offset else MOST)
+    limit = (SHARE * square.sqrt()).clamp_max(most)
     left, searching = noise, magnitude.square() > SPARSE * square
     for width in WIDTHS:
         mean = _blur(random, width) * inside

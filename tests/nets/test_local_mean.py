@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from medfpl.bench.tasks.planting import contrast_recovery, disc, distances
-from medfpl.nets.local_mean import MOST, MOST_OFFSET, SHARE, WIDTHS, without_local_mean
+from medfpl.nets.local_mean import MOST, MOST_WITH_OFFSET, SHARE, WIDTHS, without_local_mean
 
 SIDE = 257
 
@@ -49,7 +49,7 @@ def test_mild_noise_comes_back_by_a_share_of_it():
     assert rms(noise - without_local_mean(noise, 0.5 + noise, offset=False)) <= SHARE * 0.00202
 
 
-@pytest.mark.parametrize(("offset", "most"), [(False, MOST), (True, MOST_OFFSET)])
+@pytest.mark.parametrize(("offset", "most"), [(False, MOST), (True, MOST_WITH_OFFSET)])
 def test_in_noise_so_strong_that_no_mean_is_quiet_enough_all_is_taken(offset, most):
     noise = white(1.2 * most * 2 * pi**0.5 * WIDTHS[-1])
     assert torch.equal(without_local_mean(noise, 0.5 + noise, offset=offset), noise)
@@ -78,7 +78,7 @@ def test_an_offset_that_depends_on_the_intensity_stays_in_the_noise():
     left = without_local_mean(noise, shade + noise, offset=True)
     columns = (left - noise).mean(-2)
     assert float(columns.abs().max()) < 0.002 < float(lifted.min())
-    assert rms(left - noise) > 0.5 * MOST_OFFSET
+    assert rms(left - noise) > 0.5 * MOST_WITH_OFFSET
 
 
 def test_an_item_does_not_feel_its_neighbours():
