@@ -3,7 +3,7 @@
     python scripts/evidence_local_mean.py STORE FOLDER [--model NAME] [--split val] [--images 4]
 
 For each kind of image and random noise: PSNR of the experts' result, and how much of the contrast of planted lesions
-is in it (the benchmark's task "lesions"); then both for several bounds on how much may come back (nets.local_mean).
+is in it (the benchmark's task "lesions"); then both for several bounds on how much may come back (nets.give_back).
 """
 
 import argparse
@@ -21,7 +21,7 @@ from medfpl.bench.data import DataSettings, find_cases
 from medfpl.bench.tasks.base import Trial
 from medfpl.bench.tasks.kinds.lesions import run as lesions
 from medfpl.nets.experts import MAGNITUDE, Experts
-from medfpl.nets.local_mean import MOST, MOST_WITH_OFFSET, without_local_mean
+from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, without_local_mean
 from medfpl.nets.weights import find_model, load_net
 from medfpl.noises import NOISES, corrupt
 from medfpl.seeds import stable_seed

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from medfpl.nets.correctors import CorrectorConfig, belief
 from medfpl.nets.drunet import global_statistics, local_statistics
-from medfpl.nets.local_mean import without_local_mean
+from medfpl.nets.give_back import without_local_mean
 from medfpl.nets.parts import Part, Shape, part_of, shape_to_json
 
 # Channels of the router's stages, each of half the side of the one before, in widths; it looks at the noise's texture
@@ -173,7 +173,7 @@ class Experts(nn.Module):
     ) -> tuple[Tensor, list[tuple[str, Tensor]]]:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``.
 
-        Of what those for noise find the local mean is given back (nets.local_mean).
+        Of what those for noise find the local mean is given back (nets.give_back).
 
         What the correctors, one after the other, find in the image without it comes on top, not without ``artifacts``;
         those for the artifacts in ``without`` are not asked. Of those asked also the artifact and how much each item's

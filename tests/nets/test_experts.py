@@ -9,7 +9,7 @@ import torch
 from medfpl.denoisers import METHODS
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import LEAST, Experts, ExpertsConfig, build_experts
-from medfpl.nets.local_mean import without_local_mean
+from medfpl.nets.give_back import without_local_mean
 from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.weights import find_model, load_net, save_net
 

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from medfpl.bench.tasks.planting import contrast_recovery, disc, distances
-from medfpl.nets.local_mean import MOST, MOST_WITH_OFFSET, SHARE, WIDTHS, without_local_mean
+from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, SHARE, WIDTHS, without_local_mean
 
 SIDE = 257
 
