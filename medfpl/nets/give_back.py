@@ -32,6 +32,7 @@ def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool, most: floa
     """
     if most is None:
         most = MOST_WITH_OFFSET if offset else MOST
+    kept_as, noise, image = noise.dtype, noise.float(), image.float()
     clean = image - noise
     inside = smooth_step(_blur(clean, 2.0), *AIR)
     area = inside.sum((1, 2, 3), keepdim=True).clamp_min(1)
@@ -45,7 +46,7 @@ def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool, most: floa
         found = searching & ((mean.square() * inside).sum((1, 2, 3), keepdim=True) <= limit.square() * area)
         left = torch.where(found, noise - mean, left)
         searching = searching & ~found
-    return left
+    return left.to(kept_as)
 
 
 def _by_intensity(noise: Tensor, clean: Tensor, weights: Tensor) -> Tensor:
@@ -70,5 +71,6 @@ def _blur(x: Tensor, width: float) -> Tensor:
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=x.device)
     kernel = torch.exp(-0.5 * (offsets / width) ** 2)
     kernel = (kernel / kernel.sum()).to(x.dtype)
-    x = F.conv2d(F.pad(x, (0, 0, reach, reach), mode="replicate"), kernel.view(1, 1, -1, 1))
-    return F.conv2d(F.pad(x, (reach, reach, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
+    with torch.autocast(x.device.type, enabled=False):  # what comes back is a thousandth of the range
+        x = F.conv2d(F.pad(x, (0, 0, reach, reach), mode="replicate"), kernel.view(1, 1, -1, 1))
+        return F.conv2d(F.pad(x, (reach, reach, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))

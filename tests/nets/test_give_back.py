@@ -88,3 +88,10 @@ def test_an_item_does_not_feel_its_neighbours():
         together = without_local_mean(noise, image, offset=offset)
         alone = [without_local_mean(n[None], x[None], offset=offset) for n, x in zip(noise, image, strict=True)]
         torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_low_precision_does_not_reach_it():
+    noise = white(0.03)
+    wanted = without_local_mean(noise, 0.5 + noise, offset=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(without_local_mean(noise, 0.5 + noise, offset=False), wanted)
