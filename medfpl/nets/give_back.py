@@ -27,8 +27,8 @@ def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool, most: floa
     """Return ``noise`` (B, 1, H, W) as found in ``image`` less its local mean, working units.
 
     The mean is over the narrowest of WIDTHS for which its root mean square within the patient is at most ``most``, and
-    SHARE of the noise's: of noise so strong that it is for none, all is returned. With ``offset`` the noise has a
-    mean of its own for every intensity, as that of magnitude images, and this mean stays in it.
+    SHARE of the noise's; where it is for none, ``noise`` comes out as it is. With ``offset`` the noise has a mean of
+    its own for every intensity, as that of magnitude images, and this mean stays in it.
     """
     if most is None:
         most = MOST_WITH_OFFSET if offset else MOST
