@@ -55,15 +55,14 @@ def _by_intensity(noise: Tensor, clean: Tensor, weights: Tensor) -> Tensor:
     place = (clean / top).clamp(0, 1) * (_BINS - 1)
     low = place.floor().clamp_max(_BINS - 2)
     share = place - low
-    first = torch.arange(len(clean), device=clean.device).view(-1, 1, 1, 1) * _BINS
-    below = (low.long() + first).flatten()
+    below = low.long().flatten(1)
     sums = []
     for x in (weights, weights * noise):
-        total = torch.zeros(len(clean) * _BINS, dtype=x.dtype, device=x.device)
-        total = total.index_add(0, below, (x * (1 - share)).flatten())
-        sums.append(total.index_add(0, below + 1, (x * share).flatten()))
+        total = torch.zeros(x.shape[0], _BINS, dtype=x.dtype, device=x.device)
+        total = total.scatter_add(1, below, (x * (1 - share)).flatten(1))
+        sums.append(total.scatter_add(1, below + 1, (x * share).flatten(1)))
     mean = sums[1] / sums[0].clamp_min(1e-3)
-    return (1 - share) * mean[below].view_as(noise) + share * mean[below + 1].view_as(noise)
+    return (1 - share) * mean.gather(1, below).view_as(noise) + share * mean.gather(1, below + 1).view_as(noise)
 
 
 def _blur(x: Tensor, width: float) -> Tensor:
@@ -72,5 +71,11 @@ def _blur(x: Tensor, width: float) -> Tensor:
     kernel = torch.exp(-0.5 * (offsets / width) ** 2)
     kernel = (kernel / kernel.sum()).to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):  # what comes back is a thousandth of the range
-        x = F.conv2d(F.pad(x, (0, 0, reach, reach), mode="replicate"), kernel.view(1, 1, -1, 1))
-        return F.conv2d(F.pad(x, (reach, reach, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
+        x = F.conv2d(_extended(x, -2, reach), kernel.view(1, 1, -1, 1))
+        return F.conv2d(_extended(x, -1, reach), kernel.view(1, 1, 1, -1))
+
+
+def _extended(x: Tensor, dim: int, reach: int) -> Tensor:
+    """Return ``x`` with its first and last row or column repeated (F.pad's way, which ONNX's exporter warns of)."""
+    ends = [x.narrow(dim, at, 1) for at in (0, x.shape[dim] - 1)]
+    return torch.cat([*ends[:1] * reach, x, *ends[1:] * reach], dim)

@@ -15,7 +15,7 @@ from medfpl.nets.field import FieldConfig, build_field
 from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.unet import UNetConfig, build_unet
 from medfpl.nets.unfold import UnfoldConfig, build_unfold
-from medfpl.nets.weights import load_net, save_net
+from medfpl.nets.weights import find_model, load_net, save_net
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -95,6 +95,23 @@ def test_correctors_that_look_at_the_whole_image_are_part_of_the_graph(tmp_path)
         for image in (x, x.mT):
             (found,) = session.run(None, {"image": image.contiguous().numpy()})
             assert np.abs(found - net(image).detach().numpy()).max() < 1e-4
+
+
+def test_what_is_given_back_is_part_of_the_graph(tmp_path, recwarn):
+    generator = torch.Generator().manual_seed(0)
+    shipped = load_net(find_model("medfpl-experts"))
+    for family, expert in zip(("gaussian", "rician"), shipped.experts, strict=False):
+        net = build_experts([expert], [[family]], 4, generator).eval()
+        model = save_net(net, tmp_path / family, {"name": family, "role": "denoiser", "summary": ""})
+        assert export_onnx(model, tmp_path / f"{family}.onnx").difference < 1e-4
+        session = onnxruntime.InferenceSession(tmp_path / f"{family}.onnx", providers=["CPUExecutionProvider"])
+        for shape in ((3, 1, 64, 48), (1, 1, 33, 90)):
+            x = torch.linspace(0.2, 0.9, shape[-1]) + 0.02 * torch.randn(shape, generator=generator)
+            (found,) = session.run(None, {"image": x.numpy()})
+            with torch.inference_mode():
+                assert np.abs(found - net(x).numpy()).max() < 1e-5
+                assert (net(x) - expert(x)).abs().max() > 1e-3
+    assert not [w for w in recwarn if "onnx" in str(w.message).lower()]
 
 
 def test_the_file_says_what_it_is(tmp_path):
