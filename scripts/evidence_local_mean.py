@@ -20,7 +20,7 @@ from medfpl.bench.cases import Case
 from medfpl.bench.data import DataSettings, find_cases
 from medfpl.bench.tasks.base import Trial
 from medfpl.bench.tasks.kinds.lesions import run as lesions
-from medfpl.nets.experts import MAGNITUDE, Experts
+from medfpl.nets.experts import Experts
 from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, without_local_mean
 from medfpl.nets.weights import find_model, load_net
 from medfpl.noises import NOISES, corrupt
@@ -77,12 +77,12 @@ def main() -> None:
 def denoised(net: Experts, most: float | None, x: Tensor) -> Tensor:
     """Return the experts' result, ``most`` of the local mean given back; None: nothing."""
     noise = torch.zeros_like(x)
-    for share, expert, family in zip(net.shares(x).unbind(1), net.experts, net.config.families, strict=True):
+    for share, expert, offset in zip(net.shares(x).unbind(1), net.experts, net.config.offset, strict=True):
         for i in share.nonzero()[:, 0].tolist():
             part = x[i : i + 1]
             found = expert(part)
             if most is not None:
-                found = without_local_mean(found, part, offset=bool(MAGNITUDE & set(family)), most=most)
+                found = without_local_mean(found, part, offset=offset, most=most)
             noise[i] += share[i] * found[0]
     return x - noise
 

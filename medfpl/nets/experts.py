@@ -57,6 +57,11 @@ class ExpertsConfig:
         return [bool(RANDOM & set(family[:1])) for family in self.families]
 
     @property
+    def offset(self) -> list[bool]:
+        """Whether noise of each family may have a mean of its own, as that of magnitude images."""
+        return [bool(MAGNITUDE & set(family)) for family in self.families]
+
+    @property
     def least(self) -> list[float]:
         """How probable each family must be for its expert to be asked."""
         return [LEAST if random else self.certain for random in self.random]
@@ -173,11 +178,9 @@ class Experts(nn.Module):
     ) -> tuple[Tensor, list[tuple[str, Tensor]]]:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``.
 
-        Of what those for noise find the local mean is given back (nets.give_back).
-
-        What the correctors, one after the other, find in the image without it comes on top, not without ``artifacts``;
-        those for the artifacts in ``without`` are not asked. Of those asked also the artifact and how much each item's
-        was believed, (B,).
+        Of what those for noise find the local mean is given back (nets.give_back). What the correctors, one after the
+        other, find in the image without it comes on top, not without ``artifacts``; those for the artifacts in
+        ``without`` are not asked. Of those asked also the artifact and how much each item's was believed, (B,).
         """
         shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
@@ -208,7 +211,7 @@ class Experts(nn.Module):
         """Return an expert's noise without what of it is anatomy; what one for artifacts finds is none of either."""
         if not self.config.random[index]:
             return noise
-        return without_local_mean(noise, image, offset=bool(MAGNITUDE & set(self.config.families[index])))
+        return without_local_mean(noise, image, offset=self.config.offset[index])
 
 
 def blank(x: Tensor) -> Tensor:

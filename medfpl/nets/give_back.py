@@ -42,6 +42,8 @@ def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool, most: floa
     limit = (SHARE * square.sqrt()).clamp_max(most)
     left, searching = noise, magnitude.square() > SPARSE * square
     for width in WIDTHS:
+        if not (torch.jit.is_tracing() or searching.any()):
+            break
         mean = _blur(random, width) * inside
         found = searching & ((mean.square() * inside).sum((1, 2, 3), keepdim=True) <= limit.square() * area)
         left = torch.where(found, noise - mean, left)
