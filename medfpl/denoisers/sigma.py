@@ -75,18 +75,21 @@ def estimate_noise_correlated(x: Tensor, valid: Tensor | None = None, levels: in
     return (variance / (1 - 4.0**-levels)).sqrt()
 
 
-def soft_tissue_noise(hu: npt.NDArray[Any]) -> float | None:
+def soft_tissue_noise(hu: npt.NDArray[Any], seen: npt.NDArray[Any] | None = None) -> float | None:
     """Return the noise of a CT slice ``hu`` (H, W) in HU: the most frequent local standard deviation in soft tissue.
 
     The mode over the 7 x 7 windows with a mean of 0..100 HU and no pixel outside -150..250 HU (after Christianson
-    2015, American Journal of Roentgenology 205); None where fewer than 200 pixels have such a window.
+    2015, American Journal of Roentgenology 205); None where fewer than 200 pixels have such a window. ``seen`` is the
+    same slice with less noise, to tell by where soft tissue is.
     """
     from scipy.ndimage import gaussian_filter1d, minimum_filter, uniform_filter
 
     pixels = np.asarray(hu, dtype=np.float64)
     mean = uniform_filter(pixels, 7)
     variance = uniform_filter(pixels**2, 7) - mean**2
-    tissue = minimum_filter((pixels > -150) & (pixels < 250), 7) & (mean > 0) & (mean < 100)
+    guide = pixels if seen is None else np.asarray(seen, dtype=np.float64)
+    around = mean if seen is None else uniform_filter(guide, 7)
+    tissue = minimum_filter((guide > -150) & (guide < 250), 7) & (around > 0) & (around < 100)
     sd = np.sqrt(np.maximum(variance[tissue], 0) * 49 / 48)
     if sd.size < 200:
         return None

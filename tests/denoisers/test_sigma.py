@@ -124,6 +124,13 @@ def test_soft_tissue_noise_in_hu(sd):
     assert soft_tissue_noise(noisy) == pytest.approx(sd, rel=0.07)
 
 
+def test_noise_that_hides_the_soft_tissue_is_measured_where_a_quieter_image_shows_it():
+    hu = 1100 * body() - 1000 + 490
+    noisy, quiet = hu + 150 * white(hu.shape, 7), hu + 5 * white(hu.shape, 8)
+    assert soft_tissue_noise(noisy) is None
+    assert soft_tissue_noise(noisy, quiet) == pytest.approx(150, rel=0.1)
+
+
 def test_no_soft_tissue_no_number():
     assert soft_tissue_noise(np.full((64, 64), -1000.0)) is None
 
