@@ -10,7 +10,7 @@ DEMO := demo_out
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TEST_ARGS ?= -n 2
 
-.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise calibrate-trust bench-saliency evidence evidence-fpl evidence-model evidence-inverse evidence-local-mean evidence-range evidence-training clean
+.PHONY: help setup demo test check bench tune-bench docs calibrate-noises bench-noise calibrate-trust bench-saliency evidence evidence-fpl evidence-model evidence-inverse evidence-local-mean evidence-other evidence-range evidence-training clean
 
 help:
 	@echo "make setup   install medfpl and its development tools into .venv"
@@ -27,6 +27,7 @@ help:
 	@echo "make evidence-model STORE=STORE   the shipped model on real noisy CT, clean images, beyond its training: docs/evidence"
 	@echo "make evidence-inverse STORE=STORE   stripes and motion blur: where they are found, where wrongly: docs/evidence"
 	@echo "make evidence-local-mean STORE=STORE   what giving local means back costs, and what comes back: docs/evidence"
+	@echo "make evidence-other   the shipped model on images that public packages bring (pip, npm, apt-get): docs/evidence"
 	@echo "make evidence-range STORE=STORE   the shipped model with other HU as 0 and 1: docs/evidence"
 	@echo "make evidence-training STORE=STORE   what 'medfpl train --minutes 20' gives: docs/evidence"
 	@echo "make calibrate-trust STORE=FOLDER   thresholds of the trust measure and docs/evidence/trust.md; make bench-saliency"
@@ -106,6 +107,11 @@ evidence-inverse: setup
 
 evidence-local-mean: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_local_mean.py $(STORE) docs/evidence
+
+# Needs npm and apt-get, and 60 MB of downloads; nothing of them is installed or run.
+evidence-other: setup
+	$(BIN)/python scripts/other_sources.py runs/other
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_other.py runs/other runs/evidence-other docs/evidence
 
 evidence-range: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/evidence_range.py $(STORE) docs/evidence

@@ -24,6 +24,11 @@ def numpy_generator(seed: int, *labels: object) -> np.random.Generator:
     return np.random.default_rng(stable_seed(seed, *labels))
 
 
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform between those of ``low`` and ``high``."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
 def torch_generator(seed: int, *labels: object, device: str = "cpu") -> "torch.Generator":
     """Return a torch generator of its own for (seed, labels) on ``device``."""
     import torch

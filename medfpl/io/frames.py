@@ -39,6 +39,8 @@ _FRAME_TYPES = {"jpeg": (0xC0, 0xC1), "lossless": (0xC3,), "jls": (0xF7,)}
 # A frame of more pixels than this is no blank one that packs into a few bytes, but a bomb.
 _BLANK, _MOST_PACKED = 1 << 25, 4096
 _CODESTREAM = b"\xff\x4f\xff\x51"
+# The marker that ends every coding but RLE cannot occur within coded data; some writers leave a few bytes after it.
+_END, _LEFT_OVER = b"\xff\xd9", 64
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,7 @@ def decode_frame(
     else:
         head, decoder = read_frame_head(frame, coding), coding
         _check_head(head, frame, shape, allocated)
-        if coding == "j2k":
-            frame = frame[frame.find(_CODESTREAM) :]
+        frame = frame[frame.find(_CODESTREAM) if coding == "j2k" else 0 : frame.rindex(_END) + len(_END)]
         if coding == "jpeg":
             decoder = "jpeg8" if head.precision == 8 else "jpeg12"
     itemsize = 1 if head.precision <= 8 else 2
@@ -146,7 +147,7 @@ def _check_head(head: FrameHead, frame: bytes, shape: tuple[int, int], allocated
     if shape[0] * shape[1] > _BLANK and shape[0] * shape[1] > _MOST_PACKED * len(frame):
         raise BadInput("its compressed pixel data is too short for its size")
     # Decoders fill what is missing at the end, without a word.
-    if not frame.endswith(b"\xff\xd9"):
+    if _END not in frame[-_LEFT_OVER:]:
         raise BadInput("its compressed pixel data is cut short")
 
 

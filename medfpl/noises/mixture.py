@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medfpl.noises import NOISES
 from medfpl.noises.base import Context, corrupt
-from medfpl.seeds import stable_seed
+from medfpl.seeds import log_uniform, stable_seed
 
 # Modes too slow to draw for every training image; each has a fast sibling among the modes of its noise.
 SLOW_MODES = {("poisson", "ct")}
@@ -98,9 +98,9 @@ def plan_item(mixture: Mixture, seed: int, context: Context) -> Plan:
     is_clean, is_pair = rng.random() < mixture.clean, rng.random() < mixture.pair
     weights = np.array(list(cases.values()), dtype=float)
     first = str(rng.choice(list(cases), p=weights / weights.sum()))
-    strength = _log_uniform(rng, mixture.weakest, mixture.strongest)
+    strength = log_uniform(rng, mixture.weakest, mixture.strongest)
     second = str(rng.choice(seconds))
-    second_strength = _log_uniform(rng, mixture.weakest, mixture.pair_strength)
+    second_strength = log_uniform(rng, mixture.weakest, mixture.pair_strength)
     steps = [(*_mode(mixture, case, context, rng), s) for case, s in ((first, strength), (second, second_strength))]
     if is_clean:
         return Plan()
@@ -135,10 +135,6 @@ def apply_plans(x: Tensor, plans: Sequence[Plan], seeds: Sequence[int], contexts
 
 def _noise(case: str) -> str:
     return case.partition("/")[0]
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _mode(mixture: Mixture, case: str, context: Context, rng: np.random.Generator) -> tuple[str, dict[str, Any]]:

@@ -82,6 +82,7 @@ class DataConfig(_Part):
     mixture: Literal["flat", "physical"] = Field(default="flat", description="physical: more of what a kind suffers")
     noise_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     plant: float = Field(default=0.0, ge=0, le=1, description="share of images with planted lesions, vessels, edges")
+    odd: float = Field(default=0.0, ge=0, le=1, description="share of images made unlike any of the store")
     clean: float = Field(default=0.08, ge=0, le=1, description="share of items left uncorrupted")
     even: float = Field(default=0.0, ge=0, le=1, description="share whose strength is uniform, not log-uniform")
     pair: float = Field(default=0.15, ge=0, le=1, description="share of items with a second noise")

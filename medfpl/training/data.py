@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from medfpl.scan import FloatArray, Kind
 from medfpl.seeds import numpy_generator, stable_seed
 from medfpl.store.store import Item, Split, Store
 from medfpl.training.config import DataConfig
+from medfpl.training.odd import make_odd
 from medfpl.training.planting import FEATURES, plant
 from medfpl.training.white import draw_level, with_white_noise
 
@@ -200,7 +201,7 @@ class TrainingBatches(Dataset[Batch]):
         for j in self._mine:
             of_copies = [stable_seed(self._seed, "item", number * self._config.batch + j + c) for c in self._copies]
             rng = numpy_generator(of_copies[0], "frame")
-            frame, context = self._frames.draw(rng, self._config.frame)
+            frame, context = self._frame(rng)
             if self._config.plant:
                 frame, features = self._plant(rng, frame)
                 planted.append(features)
@@ -219,6 +220,15 @@ class TrainingBatches(Dataset[Batch]):
             number,
             torch.stack([_patch(x, c, size) for x, c in zip(planted, corners, strict=True)]) if planted else None,
         )
+
+    def _frame(self, rng: np.random.Generator) -> tuple[Tensor, Context]:
+        frame, context = self._frames.draw(rng, self._config.frame)
+        if not self._config.odd or rng.random() >= self._config.odd:
+            return frame, context
+        other, _ = self._frames.draw(rng, self._config.frame)
+        # An odd image has no absolute scale any more, as MR has none.
+        kind = "xray" if context.kind == "xray" and rng.random() < 0.5 else "mr"
+        return torch.from_numpy(make_odd(rng, frame[0].numpy(), other[0].numpy()))[None], replace(context, kind=kind)
 
     def _plant(self, rng: np.random.Generator, frame: Tensor) -> tuple[Tensor, Tensor]:
         if rng.random() >= self._config.plant:

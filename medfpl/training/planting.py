@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medfpl.scan import FloatArray
+from medfpl.seeds import log_uniform
 
 # The label maps, in this order.
 FEATURES = ("lesion", "vessel", "boundary")
@@ -46,7 +47,7 @@ def plant(
 
 def _lesion(rng: np.random.Generator, image: FloatArray, label: npt.NDArray[np.bool_]) -> None:
     """A blob of irregular outline, from a calcification's two pixels to a metastasis."""
-    radius, contrast = _log_uniform(rng, *RADIUS), _log_uniform(rng, *LESION) * rng.choice((-1, 1))
+    radius, contrast = log_uniform(rng, *RADIUS), log_uniform(rng, *LESION) * rng.choice((-1, 1))
     centre = _place(rng, image)
     aspect, turn, soft = rng.uniform(0.7, 1.0), rng.uniform(0, np.pi), rng.uniform(0.5, 0.5 + 0.25 * radius)
     waves, phases = rng.normal(0, 0.06, 3), rng.uniform(0, 2 * np.pi, 3)
@@ -63,7 +64,7 @@ def _lesion(rng: np.random.Generator, image: FloatArray, label: npt.NDArray[np.b
 
 def _vessel(rng: np.random.Generator, image: FloatArray, label: npt.NDArray[np.bool_]) -> None:
     """A curved tube whose calibre tapers."""
-    calibre, contrast = _log_uniform(rng, *CALIBRE), _log_uniform(rng, *VESSEL) * (1 if rng.random() < 0.8 else -1)
+    calibre, contrast = log_uniform(rng, *CALIBRE), log_uniform(rng, *VESSEL) * (1 if rng.random() < 0.8 else -1)
     start, heading, length = _place(rng, image), rng.uniform(0, 2 * np.pi), rng.uniform(20, 80)
     bend, bends = rng.uniform(-0.04, 0.04), rng.normal(0, 0.02, 80)
     if start is None:
@@ -87,7 +88,7 @@ def _vessel(rng: np.random.Generator, image: FloatArray, label: npt.NDArray[np.b
 
 def _boundary(rng: np.random.Generator, image: FloatArray, label: npt.NDArray[np.bool_]) -> None:
     """The gently curved edge of a region that goes on to the border of the image; the label is its line."""
-    contrast, soft = _log_uniform(rng, *BOUNDARY) * rng.choice((-1, 1)), rng.uniform(0.4, 1.5)
+    contrast, soft = log_uniform(rng, *BOUNDARY) * rng.choice((-1, 1)), rng.uniform(0.4, 1.5)
     centre, turn, curve = _place(rng, image), rng.uniform(0, 2 * np.pi), rng.normal(0, 0.004)
     if centre is None:
         return
@@ -103,8 +104,8 @@ def _boundary(rng: np.random.Generator, image: FloatArray, label: npt.NDArray[np
 
 def _slab(rng: np.random.Generator, image: FloatArray) -> None:
     """A straight slab along the rows or the columns, to within a degree or two; in air as well, which stays >= 0."""
-    contrast, soft = _log_uniform(rng, *SLAB) * rng.choice((-1, 1)), rng.uniform(0.3, 1.5)
-    thickness, length = _log_uniform(rng, *THICKNESS), _log_uniform(rng, *LENGTH)
+    contrast, soft = log_uniform(rng, *SLAB) * rng.choice((-1, 1)), rng.uniform(0.3, 1.5)
+    thickness, length = log_uniform(rng, *THICKNESS), log_uniform(rng, *LENGTH)
     centre, turn = rng.random(2) * image.shape, rng.normal(0, 0.02) + rng.choice((0, np.pi / 2))
     y, x = np.mgrid[: image.shape[0], : image.shape[1]] - centre[:, None, None]
     along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
@@ -131,7 +132,3 @@ def _around(
 def _step(distance: npt.NDArray[np.float64], soft: float) -> FloatArray:
     """Return 1 inside (distance > 0), 0 outside, with a logistic edge of about ``soft`` pixels."""
     return (1 / (1 + np.exp(np.clip(-2 * distance / soft, -60, 60)))).astype(np.float32)
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -163,6 +163,18 @@ def test_damage_is_a_refusal_or_pixels_of_the_right_size(syntax):
     assert decode_frame(frame, syntax, SHAPE, (8, 8), False).shape == SHAPE
 
 
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1], ids=lambda s: s.keyword)
+def test_what_a_writer_leaves_after_a_frame_is_ignored(syntax):
+    values = smooth("u2", 12)
+    frame = ENCODERS[syntax](values, 12)
+    frame = frame[: frame.rindex(b"\xff\xd9") + 2]  # without what pads it to an even length
+    for rest in (b"\xbb", b"\x00\xd3\x0c\x99\xfa", b"\xee" * 60):
+        assert np.array_equal(decode_frame(frame + rest, syntax, SHAPE, (16, 12), False), values)
+    for cut in (frame[:-2], frame[:-1], frame[:-40] + b"\xbb"):
+        with pytest.raises(BadInput, match="cut short"):
+            decode_frame(cut, syntax, SHAPE, (16, 12), False)
+
+
 def test_the_frame_must_be_what_the_data_set_says():
     grey = j2k(smooth("u2", 16), 16)
     for shape, bits, reason in (((48, 41), (16, 16), "another size"), (SHAPE, (8, 8), "more bits")):
