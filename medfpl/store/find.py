@@ -151,6 +151,9 @@ def find_candidates(sources: Sequence[Source], settings: Settings, table: Table 
     """Walk ``sources`` and return what could go into a store, without decoding a pixel.
 
     What ``table`` says of a file counts more than what the file or its name says.
+
+    Raises:
+        UsageError: if a source does not exist, or the table names none of the files.
     """
     from medfpl.io import sniff
     from medfpl.io.series import group_series
@@ -160,7 +163,11 @@ def find_candidates(sources: Sequence[Source], settings: Settings, table: Table 
     found: list[Candidate] = []
     skipped = 0
     skip = re.compile(settings.skip) if settings.skip else None
-    for path, relative, told in _walk(sources):
+    files = list(_walk(sources))
+    if table and not any(relative in table for _, relative, _ in files):
+        hint = "paths in it begin with the source's own name" if len(sources) > 1 else "paths in it begin in the source"
+        raise UsageError("the table names none of these files", hint)
+    for path, relative, told in files:
         if skip and skip.search(relative):
             skipped += 1
             continue

@@ -131,6 +131,14 @@ def test_workers_give_the_same_store(tree, tmp_path):
     assert alone.items == many.items
 
 
+def test_a_table_that_names_no_file_is_refused(tree, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("path,patient\nother/place.dcm,A\n")
+    with pytest.raises(UsageError, match="names none of these files"):
+        fill(tree, tmp_path / "s", table=read_table(path))
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_table_counts_more_than_names(tree, tmp_path):
     path = tmp_path / "t.csv"
     with path.open("w", newline="") as file:
