@@ -4,11 +4,12 @@
     python scripts/evidence_other.py IMAGES RUN docs/evidence [--model NAME]
 
 Of each image: how much it changes where nothing is wrong with it, and how the benchmark ranks what comes of it. RUN is
-the benchmark's folder, which is made, or gone on with.
+the benchmark's folder, which an interrupted run goes on with, and which is removed when the page is written.
 """
 
 import argparse
 import csv
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -37,8 +38,8 @@ HEAD = """\
 
 Made by `make evidence-other`: {images} images of {sources} files that public software packages bring along
 (scripts/other_sources.py says which), the model {model}. None of them, and nothing of their sources, was trained on;
-the stripped skull is of a head that was. They were looked at while the correctors' limits were chosen, so they test the
-networks and not those limits.
+the stripped skull, and perhaps the T1 brain, are of a head that was. They were looked at while the correctors' limits
+were chosen, so they test the networks and not those limits.
 
 ## With nothing wrong
 
@@ -80,6 +81,7 @@ def main() -> None:
         bench=table(RANKED, ranked(cases, given.run / "results.csv")),
     )
     (given.docs / "other-sources.md").write_text(page, "utf-8")
+    shutil.rmtree(given.run)  # a later model of this name must not find these rows
 
 
 def clean(name: str, cases: Sequence[Case], engine: Engine) -> tuple[str, ...]:
@@ -89,10 +91,11 @@ def clean(name: str, cases: Sequence[Case], engine: Engine) -> tuple[str, ...]:
     net = engine.denoiser.net
     for case in cases:
         known.append(float(psnr(engine.denoise(case.image, case.intensity), case.image)))
-        blind.append(float(psnr(engine.denoiser.denoise(case.image), case.image)))
-        if isinstance(net, Experts):
+        undone = engine.denoiser.undone(case.image)[0]
+        blind.append(float(psnr(engine.denoiser.without_noise(undone)[0], case.image)))
+        if isinstance(net, Experts):  # without_noise tells only of those believed by half and more
             with torch.inference_mode():
-                found = net.blend(case.image, lambda part, x: part(x))[1]
+                found = net.blend(undone, lambda part, x: part(x))[1]
             believed |= {artifact for artifact, share in found if float(share) > SURE}
     return name, f"{len(cases)}", f"{min(known):.1f}", f"{min(blind):.1f}", ", ".join(sorted(believed)) or "none"
 

