@@ -91,11 +91,11 @@ def clean(name: str, cases: Sequence[Case], engine: Engine) -> tuple[str, ...]:
     net = engine.denoiser.net
     for case in cases:
         known.append(float(psnr(engine.denoise(case.image, case.intensity), case.image)))
-        undone = engine.denoiser.undone(case.image)[0]
-        blind.append(float(psnr(engine.denoiser.without_noise(undone)[0], case.image)))
-        if isinstance(net, Experts):  # without_noise tells only of those believed by half and more
+        done = engine.denoiser.restore(case.image)
+        blind.append(float(psnr(done.result, case.image)))
+        if isinstance(net, Experts):  # restore tells only of those believed by half and more
             with torch.inference_mode():
-                found = net.blend(undone, lambda part, x: part(x))[1]
+                found = net.blend(done.undone, lambda part, x: part(x))[1]
             believed |= {artifact for artifact, share in found if float(share) > SURE}
     return name, f"{len(cases)}", f"{min(known):.1f}", f"{min(blind):.1f}", ", ".join(sorted(believed)) or "none"
 

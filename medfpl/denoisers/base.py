@@ -26,19 +26,25 @@ class Denoiser(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Restored:
+    """Images (B, 1, H, W) ``undone``: with their noise, less the artifacts ``found``; and the ``result`` without both.
+
+    ``corrected`` names further artifacts that went with the noise. Both lists have one entry an item.
+    """
+
+    result: "torch.Tensor"
+    undone: "torch.Tensor"
+    found: "list[Found]"
+    corrected: list[set[str]]
+
+
 @runtime_checkable
 class Undoing(Denoiser, Protocol):
-    """A denoiser of two steps: artifacts that it finds are undone, then what is noise is taken away."""
+    """A denoiser that also undoes the artifacts that it finds, and tells which."""
 
-    def undone(self, x: "torch.Tensor") -> "tuple[torch.Tensor, list[Found]]":
-        """Return ``x`` without the artifacts found, the same where there are none, and what was found in each item."""
-        ...
-
-    def without_noise(self, x: "torch.Tensor", kind: "Kind | None" = None) -> "tuple[torch.Tensor, list[set[str]]]":
-        """Return what ``denoise`` does, of an image whose artifacts are undone, and whose ``kind`` may be known.
-
-        Also the names of further artifacts that were corrected with the noise, in each item.
-        """
+    def restore(self, x: "torch.Tensor", kind: "Kind | None" = None) -> Restored:
+        """Return what ``denoise`` does of images whose ``kind`` may be known, and what happened to them."""
         ...
 
 

@@ -17,18 +17,20 @@ class Inverse:
     """How an artifact is found and undone.
 
     ``find`` returns its numbers in an image (H, W), or None where it is not surely there; ``undo`` takes the image and
-    the numbers, and returns the image without the artifact.
+    the numbers, and returns the image without the artifact. ``outlives_noise`` where noise may hide it and denoising
+    leaves it, so that it is looked for again then.
     """
 
     find: Callable[[Tensor], dict[str, float] | None]
     undo: Callable[[Tensor, dict[str, float]], Tensor]
+    outlives_noise: bool = False
 
 
 # In the order in which they are undone: a blurred image is so smooth that little in it looks like a wave, and a wave
 # that lay on it is still one when it is sharp.
 INVERSES: dict[str, Inverse] = {
     "motion-blur": Inverse(motion_blur.find, motion_blur.undo),
-    "stripes": Inverse(stripes.find, stripes.undo),
+    "stripes": Inverse(stripes.find, stripes.undo, outlives_noise=True),
 }
 
 

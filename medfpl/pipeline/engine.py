@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medfpl.denoisers import METHODS
-from medfpl.denoisers.base import Undoing
+from medfpl.denoisers.base import Restored, Undoing
 from medfpl.errors import MedfplError, UsageError
 from medfpl.io.derivation import Derivation
 from medfpl.pipeline.devices import choose_device
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from medfpl.denoisers import Denoiser
-    from medfpl.inverse import Found
 
 # Pixels of one batch: memory stays that of a few slices however long the volume is, and a CPU gains nothing from more.
 CPU_BATCH, GPU_BATCH = 1 << 18, 1 << 22
@@ -147,10 +146,10 @@ class Engine:
             watch(start, depth)
             part = slice(start, min(start + step, depth))
             valid = None if scan.valid is None else scan.valid[part]
-            pixels[part], found, fixed = self._batch(scan.pixels[part], valid, scan.intensity)
+            pixels[part], done = self._batch(scan.pixels[part], valid, scan.intensity)
             if self.recipe.strength > 0:  # at 0 the artifacts are still there
-                undone.update(name for here in found for name in here)
-                corrected.update(name for here in fixed for name in here)
+                undone.update(name for here in done.found for name in here)
+                corrected.update(name for here in done.corrected for name in here)
         watch(depth, depth)
         result = scan.with_pixels(pixels)
         before, after = measure_noise(scan, result)
@@ -158,47 +157,41 @@ class Engine:
 
     def _batch(
         self, real: FloatArray, valid: npt.NDArray[np.bool_] | None, intensity: Intensity
-    ) -> "tuple[FloatArray, list[Found], list[set[str]]]":
+    ) -> tuple[FloatArray, Restored]:
         import torch
 
         working = fill_invalid(intensity.to_working(real), valid)
         with torch.inference_mode():
             x = torch.from_numpy(working).unsqueeze(1)
-            y, found, corrected = self._two_steps(x, intensity, valid)
-            change = self.recipe.strength * (y - x).squeeze(1).numpy()
+            done = self._restore(x, intensity, valid)
+            change = self.recipe.strength * (done.result - x).squeeze(1).numpy()
         if valid is not None:
             change = np.where(valid, change, 0)
         if not np.isfinite(change).all():
             raise MedfplError(f"{self.recipe.method} gave values that are not finite")
         # The change is mapped back, not the value: where the filter did nothing, nothing is rounded.
-        return np.where(change == 0, real, real + change * np.float32(intensity.scale)), found, corrected
+        return np.where(change == 0, real, real + change * np.float32(intensity.scale)), done
 
     def denoise(self, x: "Tensor", intensity: Intensity, valid: npt.NDArray[np.bool_] | None = None) -> "Tensor":
         """Return ``x`` (B, 1, H, W), working units of ``intensity``, denoised at full strength.
 
         ``valid`` (B, H, W) is False at pixels whose noise says nothing.
         """
-        return self._two_steps(x, intensity, valid)[0]
+        return self._restore(x, intensity, valid).result
 
-    def _two_steps(
-        self, x: "Tensor", intensity: Intensity, valid: npt.NDArray[np.bool_] | None
-    ) -> "tuple[Tensor, list[Found], list[set[str]]]":
-        """Return ``denoise``'s result and what was found and undone, and what corrected, in each item on the way."""
-        found: list[Found] = []
-        corrected: list[set[str]] = []
-        undoing = self.denoiser if isinstance(self.denoiser, Undoing) else None
-        if undoing:
-            x, found = undoing.undone(x)
+    def _restore(self, x: "Tensor", intensity: Intensity, valid: npt.NDArray[np.bool_] | None) -> Restored:
         level = self._level(x, valid, intensity)
-        if undoing:
-            y, corrected = self._within_memory(partial(undoing.without_noise, kind=intensity.kind), x)
+        if isinstance(self.denoiser, Undoing):
+            done = self._within_memory(partial(self.denoiser.restore, kind=intensity.kind), x)
         else:
             y = self._within_memory(partial(self.denoiser.denoise, noise_level=level), x)
+            done = Restored(y, x, [], [])
         if self.mean_drifts and intensity.kind == "ct":
             from medfpl.denoisers.local_mean import restore_mean
 
-            y = restore_mean(x, y, _estimate(x, valid) if level is None else level)
-        return y, found, corrected
+            known = _estimate(done.undone, valid) if level is None else level
+            done = replace(done, result=restore_mean(done.undone, done.result, known))
+        return done
 
     def _level(self, x: "Tensor", valid: npt.NDArray[np.bool_] | None, intensity: Intensity) -> "Tensor | float | None":
         if self.recipe.noise_level is not None:

@@ -30,21 +30,21 @@ def image(*shape, seed=0):
 
 
 def test_the_result_is_the_image_less_what_the_network_predicts(run):
-    denoiser = METHODS.get("medfpl").make(model=str(run))
+    denoiser = METHODS.get("medfpl").make(model=str(run), undo="none")
     x = image(2, 1, 33, 40)
     assert torch.allclose(denoiser.denoise(x), x - denoiser.net(x), atol=1e-6)
     assert not torch.allclose(denoiser.denoise(x), x)
 
 
 def test_large_images_are_tiled_with_the_same_result(run):
-    whole = METHODS.get("medfpl").make(model=str(run))
+    whole = METHODS.get("medfpl").make(model=str(run), undo="none")
     tiled = NetworkDenoiser(whole.net, whole.model, whole_pixels=1, tile=32)
     x = image(1, 1, 150, 171)
     assert (tiled.denoise(x) - whole.denoise(x)).abs().max() < 1e-5
 
 
 def test_values_beyond_its_range_keep_their_excess(run):
-    denoiser = METHODS.get("medfpl").make(model=str(run))
+    denoiser = METHODS.get("medfpl").make(model=str(run), undo="none")
     x = image(1, 1, 32, 32)
     metal = x.clone()
     metal[..., 10:14, 10:14] = 9.0
@@ -68,7 +68,7 @@ def test_double_precision_comes_back_and_the_input_stays(run):
     assert torch.equal(x, before)
 
 
-def test_stripes_are_undone_before_the_network_sees_the_image(run):
+def test_stripes_are_undone_before_the_network_sees_the_image(run, monkeypatch):
     x = torch.full((2, 1, 96, 96), 0.3) + 0.01 * image(2, 1, 96, 96)
     striped = x.clone()
     striped[1] += 0.1 * torch.sin(torch.arange(96) / 3)
@@ -77,9 +77,36 @@ def test_stripes_are_undone_before_the_network_sees_the_image(run):
     assert [list(here) for here in found] == [[], ["stripes"]]
     assert torch.equal(seen[0], x[0])
     assert (seen[1] - x[1]).square().mean() < 1e-6
-    assert torch.equal(denoiser.denoise(striped), denoiser.without_noise(seen)[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(NetworkDenoiser, "without_noise", lambda self, x, kind: (x, [set()] * len(x)))
+        assert torch.equal(denoiser.denoise(striped), seen)
     left = METHODS.get("medfpl").make(model=str(run), undo="none").denoise(striped)
     assert torch.equal(left, denoiser.without_noise(striped)[0])
+
+
+def test_stripes_that_noise_hides_are_undone_once_it_is_gone(run, monkeypatch):
+    generator = torch.Generator().manual_seed(5)
+    plain = 0.3 + 0.01 * image(2, 1, 96, 96)
+    hiding = 0.1 * torch.randn(plain.shape, generator=generator)
+    stripes = torch.tensor([0.0, 0.1]).view(2, 1, 1, 1) * torch.sin(torch.arange(96) / 3)
+    x = plain + stripes + hiding
+    monkeypatch.setattr("medfpl.denoisers.methods.medfpl.run_tiled", lambda net, seen, **_: hiding[-len(seen) :])
+    denoiser = METHODS.get("medfpl").make(model=str(run))
+    seen, found = denoiser.undone(x)
+    assert found == [{}, {}]
+    assert torch.equal(seen, x)
+    done = denoiser.restore(x)
+    assert [list(here) for here in done.found] == [[], ["stripes"]]
+    assert torch.equal(done.undone[0], x[0])
+    assert (done.undone[1] - plain[1] - hiding[1]).square().mean() < 1e-6
+    assert (done.result - plain).square().mean() < 1e-6
+    assert torch.equal(denoiser.denoise(x), done.result)
+    alone = denoiser.restore(x[1:])
+    assert alone.found == done.found[1:]
+    assert torch.equal(alone.result, done.result[1:])
+    left = METHODS.get("medfpl").make(model=str(run), undo="motion-blur").restore(x)
+    assert left.found == [{}, {}]
+    torch.testing.assert_close(left.result, plain + stripes)
 
 
 def test_what_cannot_be_undone_is_told(run):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import medfpl
+from medfpl.denoisers.base import Restored
 from medfpl.denoisers.methods import mean as mean_module
 from medfpl.errors import BadInput, UsageError
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
@@ -205,16 +206,14 @@ def test_what_was_undone_and_corrected_is_counted_noted_and_no_drift(monkeypatch
     class Lowering:
         """Undoes the brightness of bright slices, and then does nothing but say that it corrected the brightest."""
 
-        def undone(self, x: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
+        def restore(self, x: torch.Tensor, kind: str | None = None) -> Restored:
             bright = [float(image.mean()) > 0.5 for image in x]
             lowered = torch.stack([image - 0.01 * b for image, b in zip(x, bright, strict=True)])
-            return lowered, [{"light": {}} if b else {} for b in bright]
-
-        def without_noise(self, x: torch.Tensor, kind: str | None = None) -> tuple[torch.Tensor, list[set[str]]]:
-            return x, [{"shade"} if float(image.mean()) > 0.67 else set() for image in x]
+            shaded = [{"shade"} if float(image.mean()) > 0.67 else set() for image in lowered]
+            return Restored(lowered, lowered, [{"light": {}} if b else {} for b in bright], shaded)
 
         def denoise(self, x: torch.Tensor, *, noise_level: Any = None) -> torch.Tensor:
-            raise AssertionError("its two steps are taken one by one")
+            raise AssertionError("what was found would be lost")
 
     method = replace(mean_module.METHOD, build=lambda **settings: Lowering(), mean_drifts=True)
     monkeypatch.setattr(mean_module, "METHOD", method)

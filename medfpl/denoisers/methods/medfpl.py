@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from medfpl.denoisers.base import Method, Setting
+from medfpl.denoisers.base import Method, Restored, Setting
 from medfpl.errors import UsageError
 from medfpl.inverse import INVERSES, Found, undo
 from medfpl.nets.correctors import smooth_step
@@ -57,7 +57,23 @@ class NetworkDenoiser:
 
         The network is blind to ``noise_level``.
         """
-        return self.without_noise(self.undone(x)[0])[0]
+        return self.restore(x).result
+
+    def restore(self, x: Tensor, kind: "Kind | None" = None) -> Restored:
+        """Return ``x`` denoised and less what was found to undo, before its noise was gone or after."""
+        undone, found = self.undone(x)
+        result, corrected = self.without_noise(undone, kind)
+        names = tuple(name for name in self.undoes if INVERSES[name].outlives_noise)
+        for i, (before, after) in enumerate(zip(undone.split(1), result.split(1), strict=True)):
+            if torch.equal(before, after):  # it was looked at
+                continue
+            cleaned, (late,) = undo(after, names)
+            if late:
+                artifact = after - cleaned
+                undone = undone.index_add(0, torch.tensor([i], device=undone.device), artifact, alpha=-1)
+                result = result.index_copy(0, torch.tensor([i], device=result.device), cleaned)
+                found[i] = {**late, **found[i]}
+        return Restored(result, undone, found, corrected)
 
     def undone(self, x: Tensor) -> tuple[Tensor, list[Found]]:
         """Return ``x`` without the artifacts of ``undoes`` that are found in it, and what was found in each item."""
