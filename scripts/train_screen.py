@@ -1,11 +1,12 @@
 """Train the screen of a model of experts: a small network that says which correctors are worth asking about an image.
 
-    python scripts/train_screen.py STORE MODEL -o FOLDER [--items 6000] [--minutes 20]
+    python scripts/train_screen.py STORE MODEL -o FOLDER [--items 6000] [--minutes 20] [--screen OTHER]
 
 Images of the training patients (and odd ones), some with an artifact, half of them with random noise on top, are
 denoised by the experts; the screen learns which artifact they have. Then its thresholds are set on validation
 patients: a corrector is asked wherever it would be believed there about its own artifact, by a margin, and what that
-saves is printed. FOLDER gets the model with its screen.
+saves is printed. FOLDER gets the model with its screen. With --screen that of another model is taken, and only its
+thresholds are set.
 """
 
 import argparse
@@ -29,6 +30,9 @@ from medfpl.training.config import DataConfig
 from medfpl.training.data import TrainingBatches
 
 WIDTH, BATCH, RATE = 16, 16, 1e-3
+# Asked wherever it may: it looks for the end of the field of view first, which takes no time.
+ALWAYS = ("wrap-around",)
+SURELY = 1000.0  # a logit
 # Logits: how far below the least sure finding on validation patients the threshold lies.
 MARGIN = 1.0
 STRENGTHS = (0.15, 0.3, 0.5, 1.0)
@@ -44,6 +48,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--images", type=int, default=8, help="validation images a kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--screen", help="model or run whose screen to take")
     given = parser.parse_args()
     model = find_model(given.model)
     net = load_net(model)
@@ -51,8 +56,14 @@ def main() -> None:
         parser.error(f"{given.model} has no correctors")
     net = with_correctors(net, list(zip(net.config.correctors, net.correctors, strict=True)))  # without a screen
     store = open_store(given.store)
-    images, labels = draw_items(net, store, given.items, given.seed)
-    screen = fit(net, images, labels, given.minutes, given.seed)
+    if given.screen:
+        other = load_net(find_model(given.screen))
+        if not (isinstance(other, Experts) and other.screen and len(other.correctors) == len(net.correctors)):
+            parser.error(f"{given.screen} has no screen for these correctors")
+        screen = other.screen
+    else:
+        images, labels = draw_items(net, store, given.items, given.seed)
+        screen = fit(net, images, labels, given.minutes, given.seed)
     set_thresholds(net, screen, store, given.images)
     made_anew = ("architecture", "file", "sha256", "bytes", "parameters")
     card = {k: v for k, v in model.card.to_json().items() if k not in made_anew}
@@ -146,6 +157,7 @@ def set_thresholds(net: Experts, screen: Router, store: Store, count: int) -> No
                 needed = logits[:, k][believed[:, k] > 0]
                 least[k] = torch.minimum(least[k], needed.min() if len(needed) else least[k])
     shift = torch.where(least.isfinite(), MARGIN - least, 0.0)
+    shift[[name in ALWAYS for name in artifacts]] = SURELY
     last = screen.head[-1]
     assert isinstance(last, torch.nn.Linear)
     last.bias += shift

@@ -179,12 +179,14 @@ class Experts(nn.Module):
         run: Callable[[Part, Tensor], Tensor],
         artifacts: bool = True,
         without: Collection[str] = (),
+        beneath: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, list[tuple[str, Tensor]]]:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``.
 
-        Of what those for noise find the local mean is given back (nets.give_back). What the correctors, one after the
-        other, find in the image without it comes on top, not without ``artifacts``; those for the artifacts in
-        ``without`` are not asked. Of those asked also the artifact and how much each item's was believed, (B,).
+        Of what those for noise find the local mean is given back (nets.give_back). What ``beneath`` returns of the
+        image without it comes on top; then what the correctors, one after the other, find in the image without both,
+        not without ``artifacts``; those for the artifacts in ``without`` are not asked. Of those asked also the
+        artifact and how much each item's was believed, (B,).
         """
         shares = self.shares(x, artifacts)
         noise = torch.zeros_like(x)
@@ -197,6 +199,8 @@ class Experts(nn.Module):
             if len(at):
                 noise[at] += share[at].view(-1, 1, 1, 1) * self._without_mean(k, run(expert, x[at]), x[at])
         noise = noise.masked_fill(blank(x), 0)
+        if beneath is not None:
+            noise = noise + beneath(x - noise)
         beliefs: list[tuple[str, Tensor]] = []
         if not artifacts:
             return noise, beliefs

@@ -77,17 +77,23 @@ def test_stripes_are_undone_before_the_network_sees_the_image(run, monkeypatch):
     assert [list(here) for here in found] == [[], ["stripes"]]
     assert torch.equal(seen[0], x[0])
     assert (seen[1] - x[1]).square().mean() < 1e-6
+    told = []
     with monkeypatch.context() as patched:
-        patched.setattr(NetworkDenoiser, "without_noise", lambda self, x, kind: (x, [set()] * len(x)))
-        assert torch.equal(denoiser.denoise(striped), seen)
-    left = METHODS.get("medfpl").make(model=str(run), undo="none").denoise(striped)
-    assert torch.equal(left, denoiser.without_noise(striped)[0])
+        patched.setattr(NetworkDenoiser, "_run", lambda self, net, x: told.append(x) or torch.zeros_like(x))
+        done = denoiser.restore(striped)
+        assert torch.equal(told[0], seen)
+        assert torch.equal(done.result, seen)
+        assert torch.equal(done.undone, seen)
+        assert [list(here) for here in done.found] == [[], ["stripes"]]
+        left = METHODS.get("medfpl").make(model=str(run), undo="none").restore(striped)
+        assert torch.equal(left.result, striped)
+        assert left.found == [{}, {}]
 
 
 def test_stripes_that_noise_hides_are_undone_once_it_is_gone(run, monkeypatch):
     generator = torch.Generator().manual_seed(5)
     plain = 0.3 + 0.01 * image(2, 1, 96, 96)
-    hiding = 0.1 * torch.randn(plain.shape, generator=generator)
+    hiding = 0.3 * torch.randn(plain.shape, generator=generator)
     stripes = torch.tensor([0.0, 0.1]).view(2, 1, 1, 1) * torch.sin(torch.arange(96) / 3)
     x = plain + stripes + hiding
     monkeypatch.setattr("medfpl.denoisers.methods.medfpl.run_tiled", lambda net, seen, **_: hiding[-len(seen) :])
@@ -107,6 +113,27 @@ def test_stripes_that_noise_hides_are_undone_once_it_is_gone(run, monkeypatch):
     left = METHODS.get("medfpl").make(model=str(run), undo="motion-blur").restore(x)
     assert left.found == [{}, {}]
     torch.testing.assert_close(left.result, plain + stripes)
+
+
+def test_correctors_see_the_image_without_the_stripes_that_noise_hid(tmp_path, monkeypatch):
+    generator = torch.Generator().manual_seed(5)
+    plain = 0.3 + 0.01 * image(1, 1, 96, 96)
+    hiding = 0.3 * torch.randn(plain.shape, generator=generator)
+    denoiser = with_all(tmp_path / "run")
+    seen = []
+
+    def run(self, net, x):
+        if net in [*self.net.experts]:
+            return hiding
+        seen.append(x)
+        return torch.zeros_like(x)
+
+    monkeypatch.setattr(NetworkDenoiser, "_run", run)
+    monkeypatch.setattr("medfpl.nets.experts.without_local_mean", lambda noise, x, **_: noise)
+    done = denoiser.restore(plain + 0.1 * torch.sin(torch.arange(96) / 3) + hiding)
+    assert len(seen) == len(ALL)
+    assert all((x - plain).square().mean() < 1e-6 for x in seen)
+    assert (done.result - plain).square().mean() < 1e-6
 
 
 def test_what_cannot_be_undone_is_told(run):
@@ -174,7 +201,7 @@ def test_which_correctors_are_asked(tmp_path, monkeypatch, correct, kind, asked)
         return torch.zeros_like(x)
 
     monkeypatch.setattr(NetworkDenoiser, "_run", note)
-    denoiser.without_noise(image(1, 1, 16, 16), kind)
+    denoiser.restore(image(1, 1, 16, 16), kind)
     own = zip(denoiser.net.correctors, denoiser.net.config.correctors, strict=True)
     assert {config.noise for net, config in own if net in seen} == asked
 
@@ -186,14 +213,14 @@ def test_what_was_corrected_is_told_if_it_was_believed_and_taken(tmp_path, monke
     share = torch.tensor([0.0, 0.3 * MEAN_CHANGE[0], 0.3]).view(3, 1, 1, 1)
     motion = denoiser.net.correctors[1]
     monkeypatch.setattr(NetworkDenoiser, "_run", lambda self, net, seen: share * seen * (net is motion))
-    cleaned, corrected = denoiser.without_noise(x, "mr")
-    assert corrected == [set(), set(), {"motion"}]
-    torch.testing.assert_close(cleaned, x * torch.tensor([1, 1, 0.7]).view(3, 1, 1, 1))
-    assert denoiser.without_noise(x, "ct")[1] == [set()] * 3
+    done = denoiser.restore(x, "mr")
+    assert done.corrected == [set(), set(), {"motion"}]
+    torch.testing.assert_close(done.result, x * torch.tensor([1, 1, 0.7]).view(3, 1, 1, 1))
+    assert denoiser.restore(x, "ct").corrected == [set()] * 3
 
 
 def test_a_network_without_correctors_corrects_nothing(run):
-    assert METHODS.get("medfpl").make(model=str(run)).without_noise(image(2, 1, 16, 16))[1] == [set(), set()]
+    assert METHODS.get("medfpl").make(model=str(run)).restore(image(2, 1, 16, 16)).corrected == [set(), set()]
 
 
 def test_a_choice_of_correctors_that_is_none_is_told(run):

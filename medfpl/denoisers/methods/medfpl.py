@@ -60,44 +60,47 @@ class NetworkDenoiser:
         return self.restore(x).result
 
     def restore(self, x: Tensor, kind: "Kind | None" = None) -> Restored:
-        """Return ``x`` denoised and less what was found to undo, before its noise was gone or after."""
-        undone, found = self.undone(x)
-        result, corrected = self.without_noise(undone, kind)
-        names = tuple(name for name in self.undoes if INVERSES[name].outlives_noise)
-        for i, (before, after) in enumerate(zip(undone.split(1), result.split(1), strict=True)):
-            if torch.equal(before, after):  # it was looked at
-                continue
-            cleaned, (late,) = undo(after, names)
-            if late:
-                artifact = after - cleaned
-                undone = undone.index_add(0, torch.tensor([i], device=undone.device), artifact, alpha=-1)
-                result = result.index_copy(0, torch.tensor([i], device=result.device), cleaned)
-                found[i] = {**late, **found[i]}
-        return Restored(result, undone, found, corrected)
-
-    def undone(self, x: Tensor) -> tuple[Tensor, list[Found]]:
-        """Return ``x`` without the artifacts of ``undoes`` that are found in it, and what was found in each item."""
-        return undo(x, self.undoes)
-
-    def without_noise(self, x: Tensor, kind: "Kind | None" = None) -> tuple[Tensor, list[set[str]]]:
-        """Return ``x`` less the noise that the network predicts, and which artifacts were corrected in each item.
+        """Return ``x`` denoised, and what was undone before the network saw it, under its noise, or by correctors.
 
         Folded images, steep fields and what else an expert for artifacts undoes only MR has; on a CT or an X-ray
         such an expert could do nothing but harm, so where the ``kind`` is known it is asked of MR alone, and not those
         ON_REQUEST. Where it is not known all are asked. ``corrects`` "all" or "none" overrules both.
         """
+        undone, found = self.undone(x)
         asked = self.corrects == "all" or (self.corrects == "auto" and kind in (None, "mr"))
         without = ON_REQUEST if self.corrects == "auto" and kind is not None else ()
         with torch.inference_mode():
-            seen = x.to(self.device, torch.float32).clamp(LOW, HIGH).contiguous(memory_format=torch.channels_last)
+            seen = undone.to(self.device, torch.float32).clamp(LOW, HIGH).contiguous(memory_format=torch.channels_last)
+            hidden = torch.zeros_like(seen)
+
+            def beneath(image: Tensor) -> Tensor:
+                for i, noisy in enumerate(seen.split(1)):
+                    hidden[i], late = self._hidden(noisy, image[i : i + 1])
+                    found[i] = {**late, **found[i]}
+                return hidden
+
             if isinstance(self.net, Experts):
-                noise, beliefs = self.net.blend(seen, self._run, asked, without)
+                noise, beliefs = self.net.blend(seen, self._run, asked, without, beneath)
             else:
                 noise, beliefs = self._run(self.net, seen), []
+                noise = noise + beneath(seen - noise)
             share = worth_taking(noise, seen)
             taken = [(name, (believed * share.flatten()).tolist()) for name, believed in beliefs]
             corrected = [{name for name, shares in taken if shares[i] >= CORRECTED} for i in range(len(x))]
-            return x - (share * noise).to(x.device, x.dtype), corrected
+            result = undone - (share * noise).to(x.device, x.dtype)
+        return Restored(result, undone - (share * hidden).to(x.device, x.dtype), found, corrected)
+
+    def undone(self, x: Tensor) -> tuple[Tensor, list[Found]]:
+        """Return ``x`` without the artifacts of ``undoes`` that are found in it, and what was found in each item."""
+        return undo(x, self.undoes)
+
+    def _hidden(self, noisy: Tensor, image: Tensor) -> tuple[Tensor, Found]:
+        """Return the artifact that noise hid, of (1, 1, H, W) before and after denoising, and what it is; else 0s."""
+        names = tuple(name for name in self.undoes if INVERSES[name].outlives_noise)
+        if not worth_taking(noisy - image, noisy).any():  # without noise it would have been found
+            return torch.zeros_like(image[0]), {}
+        cleaned, (found,) = undo(image, names)
+        return (image - cleaned)[0], found
 
     def _run(self, net: "UNet | Part", seen: Tensor) -> Tensor:
         if isinstance(net, Field | Unfold):  # of the whole image, whatever its size
