@@ -22,6 +22,8 @@ PARTS = 3
 # A wave is sure where it differs by less than a share SAME of its amplitude between the parts (the upper median part's
 # difference), or where the fit gains much: the mean of log(1 + (e/s)^2) falls by more than EVIDENCE times that share.
 SAME, EVIDENCE = 0.08, 0.7
+# In a denoised image, where some of it went with the noise; in what is left of strong noise the fit's gain says nothing.
+SAME_DENOISED = 0.1
 LEAST = 0.005  # of the gain: where a wave is nothing beside the rest, it may be the same everywhere by chance
 FAINTEST, STRONGEST = 0.01, 1.0  # working units: amplitude
 _LEAST = 1e-4  # working units a pixel: differences are not known better
@@ -42,6 +44,15 @@ def find(image: Tensor) -> dict[str, float] | None:
 
     ``cycles_row`` and ``cycles_column`` are cycles a pixel; the phase is 0 at the first pixel.
     """
+    return _find(image, SAME, EVIDENCE)
+
+
+def find_hidden(image: Tensor) -> dict[str, float] | None:
+    """Return the wave in a denoised ``image`` as ``find`` does; it must be the same everywhere."""
+    return _find(image, SAME_DENOISED, torch.inf)
+
+
+def _find(image: Tensor, same: float, evidence: float) -> dict[str, float] | None:
     image = image.detach().double()
     if min(image.shape) < 32:
         return None
@@ -54,7 +65,7 @@ def find(image: Tensor) -> dict[str, float] | None:
     shift = 2 * pi * (best.frequency * torch.tensor([top, left])).sum()  # the crop's first pixel is not the image's
     turn = torch.stack([torch.stack([shift.cos(), shift.sin()]), torch.stack([-shift.sin(), shift.cos()])])
     fit = _fit(image, best.frequency, turn @ best.amplitude, FINAL_SAMPLES, FINAL_STEPS)
-    if not _is_wave(fit) or fit.gain < LEAST or (fit.spread > SAME and fit.gain < EVIDENCE * fit.spread):
+    if not _is_wave(fit) or fit.gain < LEAST or (fit.spread > same and fit.gain < evidence * fit.spread):
         return None
     (rows, columns), (sine, cosine) = fit.frequency.tolist(), fit.amplitude.tolist()
     numbers = {"cycles_row": rows, "cycles_column": columns, "sine": sine, "cosine": cosine}

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medfpl.denoisers import METHODS
 from medfpl.inverse import stripes
 from medfpl.io import read
 
@@ -53,6 +54,25 @@ def test_it_is_found_in_noise(clean):
     found = stripes.find(image + wave(image.shape, 20, 0.5) + noise)
     assert found is not None
     assert found["amplitude"] == pytest.approx(0.1, rel=0.05)
+
+
+def test_in_a_denoised_image_a_wave_must_be_the_same_everywhere(clean):
+    image = clean[0]
+    even, uneven = wave(image.shape, 20, 0.5), wave(image.shape, 20, 0.5) * torch.linspace(0.5, 1.5, image.shape[1])
+    assert stripes.find_hidden(image + even) == stripes.find(image + even)
+    assert stripes.find(image + uneven) is not None  # it explains much
+    assert stripes.find_hidden(image + uneven) is None
+
+
+def test_what_noise_hides_is_undone_once_it_is_gone(clean):
+    image = clean[1][None, None]
+    noise = 0.03 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    striped = image + wave(image.shape[-2:], 30, 0.5, 0.06) + noise
+    assert stripes.find(striped[0, 0]) is None
+    done, left = (METHODS.get("medfpl").make(undo=undo).restore(striped, "mr") for undo in ("stripes", "none"))
+    assert [list(found) for found in (done.found[0], left.found[0])] == [["stripes"], []]
+    assert psnr(done.undone, image + noise) > 40
+    assert psnr(done.result, image) > psnr(left.result, image) + 4
 
 
 def test_the_phase_is_that_of_the_first_pixel_of_a_large_image(clean):

@@ -96,10 +96,9 @@ class NetworkDenoiser:
 
     def _hidden(self, noisy: Tensor, image: Tensor) -> tuple[Tensor, Found]:
         """Return the artifact that noise hid, of (1, 1, H, W) before and after denoising, and what it is; else 0s."""
-        names = tuple(name for name in self.undoes if INVERSES[name].outlives_noise)
         if not worth_taking(noisy - image, noisy).any():  # without noise it would have been found
             return torch.zeros_like(image[0]), {}
-        cleaned, (found,) = undo(image, names)
+        cleaned, (found,) = undo(image, self.undoes, hidden=True)
         return (image - cleaned)[0], found
 
     def _run(self, net: "UNet | Part", seen: Tensor) -> Tensor:
