@@ -22,7 +22,7 @@ PARTS = 3
 # A wave is sure where it differs by less than a share SAME of its amplitude between the parts (the upper median part's
 # difference), or where the fit gains much: the mean of log(1 + (e/s)^2) falls by more than EVIDENCE times that share.
 SAME, EVIDENCE = 0.08, 0.7
-# In a denoised image, where some of it went with the noise; in what is left of strong noise the fit's gain says nothing.
+# In a denoised image, where some of it went with the noise; what is left of strong noise makes any gain worthless.
 SAME_DENOISED = 0.1
 LEAST = 0.005  # of the gain: where a wave is nothing beside the rest, it may be the same everywhere by chance
 FAINTEST, STRONGEST = 0.01, 1.0  # working units: amplitude
