@@ -141,8 +141,7 @@ def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
     experts, families, router = fields["experts"], fields["families"], fields["router"]
     # Cards made before they were choices do not say them.
     certain, correctors = fields.get("certain", CERTAIN), fields.get("correctors", [])
-    screen = fields.get("screen", 0)
-    if set(fields) - {"certain", "correctors", "screen"} != _EXPERTS:
+    if set(fields) - {"certain", "correctors"} != _EXPERTS:
         raise _unknown_architecture()
     if not (isinstance(experts, list) and isinstance(families, list) and 0 < len(experts) == len(families) <= MOST):
         raise _unknown_architecture()
@@ -152,14 +151,13 @@ def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
         raise _unknown_architecture()
     if type(certain) not in (int, float) or not 0 <= certain <= 1:
         raise _unknown_architecture()
-    _within((router, 1, 1024), (screen, 0, 1024))
+    _within((router, 1, 1024))
     config = ExpertsConfig(
         tuple(_shape(expert) for expert in experts),
         tuple(tuple(family) for family in families),
         router,
         certain,
         tuple(_corrector(corrector) for corrector in correctors),
-        screen,
     )
     return lambda: Experts(config)
 

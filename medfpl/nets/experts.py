@@ -37,8 +37,7 @@ MAGNITUDE = frozenset(("rician", "rayleigh", "noncentral-chi"))
 class ExpertsConfig:
     """The shape of each expert, the noises of its family (the first also has clean images), the router's width.
 
-    An expert for artifacts is asked from a share of ``certain`` on. The ``correctors`` are asked afterwards, in order,
-    those that a ``screen`` of this width (a router's; 0: none, all are asked) finds worth asking.
+    An expert for artifacts is asked from a share of ``certain`` on. The ``correctors`` are asked afterwards, in order.
     """
 
     experts: tuple[Shape, ...]
@@ -46,7 +45,6 @@ class ExpertsConfig:
     router: int = 16
     certain: float = CERTAIN
     correctors: tuple[CorrectorConfig, ...] = ()
-    screen: int = 0
 
     @property
     def multiple(self) -> int:
@@ -93,7 +91,6 @@ class ExpertsConfig:
                 {"net": shape_to_json(c.net), "noise": c.noise, "size": c.size, "edges": c.edges, "enough": c.enough}
                 for c in self.correctors
             ],
-            "screen": self.screen,
         }
 
 
@@ -144,7 +141,6 @@ class Experts(nn.Module):
         self.router = Router(config.router, len(config.families))
         self.experts = nn.ModuleList(part_of(shape) for shape in config.experts)
         self.correctors = nn.ModuleList(part_of(corrector.net) for corrector in config.correctors)
-        self.screen = Router(config.screen, len(config.correctors)) if config.screen else None
         self.experts.requires_grad_(False)
         self.correctors.requires_grad_(False)
 
@@ -204,45 +200,16 @@ class Experts(nn.Module):
         beliefs: list[tuple[str, Tensor]] = []
         if not artifacts:
             return noise, beliefs
-        worth = self.worth_asking(x - noise)
-        for k, (corrector, config) in enumerate(zip(self.correctors, self.config.correctors, strict=True)):
+        for corrector, config in zip(self.correctors, self.config.correctors, strict=True):
             assert isinstance(corrector, Part)
             if config.noise in without:
                 continue
-            artifact, believed = self._corrected(corrector, config, x - noise, worth[:, k], run)
+            image = x - noise
+            artifact = run(corrector, image)
+            believed = belief(artifact, image, config)
             beliefs.append((config.noise, believed))
             noise = noise + believed.view(-1, 1, 1, 1) * artifact
-            if torch.jit.is_tracing() or believed.any():  # one artifact may have hidden another
-                worth = worth | self.worth_asking(x - noise)
         return noise, beliefs
-
-    def _corrected(
-        self,
-        corrector: Part,
-        config: CorrectorConfig,
-        image: Tensor,
-        asked: Tensor,
-        run: Callable[[Part, Tensor], Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """Return what a corrector finds in the items of ``image`` of which it is ``asked``, and how much to believe."""
-        if torch.jit.is_tracing() or asked.all():
-            artifact = run(corrector, image)
-            return artifact, belief(artifact, image, config) * asked
-        artifact, believed = torch.zeros_like(image), torch.zeros_like(image[:, 0, 0, 0])
-        if asked.any():
-            artifact[asked] = run(corrector, image[asked])
-            believed[asked] = belief(artifact[asked], image[asked], config)
-        return artifact, believed
-
-    def worth_asking(self, image: Tensor) -> Tensor:
-        """Return which correctors are worth asking about the denoised ``image`` (B, 1, H, W): (B, correctors), bool.
-
-        Each takes as long as an expert, and few images have any of their artifacts, let alone several.
-        """
-        if self.screen is None:
-            return torch.ones(len(image), len(self.correctors), dtype=torch.bool, device=image.device)
-        seen: Tensor = self.screen(image) > 0
-        return seen
 
     def _without_mean(self, index: int, noise: Tensor, image: Tensor) -> Tensor:
         """Return an expert's noise without what of it is anatomy; what one for artifacts finds is none of either."""
@@ -263,22 +230,11 @@ def blank(x: Tensor) -> Tensor:
 
 def with_correctors(net: Experts, correctors: Sequence[tuple[CorrectorConfig, Part]]) -> Experts:
     """Return a copy of ``net`` that asks these networks about what it denoised, in place of its own correctors."""
-    made = Experts(replace(net.config, correctors=tuple(config for config, _ in correctors), screen=0))
+    made = Experts(replace(net.config, correctors=tuple(config for config, _ in correctors)))
     made.router.load_state_dict(net.router.state_dict())
     made.experts.load_state_dict(net.experts.state_dict())
     for own, (_, given) in zip(made.correctors, correctors, strict=True):
         own.load_state_dict(given.state_dict())
-    return made.to(memory_format=torch.channels_last).train(net.training)  # type: ignore[call-overload]
-
-
-def with_screen(net: Experts, screen: Router) -> Experts:
-    """Return a copy of ``net`` that asks only those correctors for which a logit of ``screen`` is above 0."""
-    width = screen.stages[0].out_channels
-    assert isinstance(width, int)
-    made = Experts(replace(net.config, screen=width))
-    made.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("screen.")}, strict=False)
-    assert made.screen is not None
-    made.screen.load_state_dict(screen.state_dict())
     return made.to(memory_format=torch.channels_last).train(net.training)  # type: ignore[call-overload]
 
 
