@@ -282,9 +282,8 @@ def _noise_of_slice(before: Scan, after: Scan, z: int) -> tuple[float, float]:
     valid = None if before.valid is None else before.valid[z : z + 1]
     images = [fill_invalid(s.pixels[z : z + 1], valid) for s in (before, after)]
     if before.intensity.kind == "ct":
-        first, second = (soft_tissue_noise(image[0]) for image in images)
-        if first is None and second is not None:  # noise of 60 HU and more hides where soft tissue is
-            first = soft_tissue_noise(images[0][0], images[1][0])
+        # The denoised slice shows where soft tissue is flat.
+        first, second = (soft_tissue_noise(image[0], images[1][0]) for image in images)
         if first is not None and second is not None:
             return first, second
     with torch.inference_mode():

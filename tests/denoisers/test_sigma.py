@@ -131,6 +131,21 @@ def test_noise_that_hides_the_soft_tissue_is_measured_where_a_quieter_image_show
     assert soft_tissue_noise(noisy, quiet) == pytest.approx(150, rel=0.1)
 
 
+def test_fat_between_thin_muscles_is_not_noise():
+    fat = np.full((256, 256), -90.0)
+    muscles = fat.copy()
+    for left in range(10, 240, 9):
+        muscles[20:236, left : left + 5] = 60
+    muscles[20:48, 20:236] = 50
+    muscles = gaussian_filter(muscles, 0.8)
+    noisy, denoised = (muscles + sd * white(muscles.shape, 9) for sd in (22, 6))
+    # Half of all windows hold muscle and fat, which alone differ by more than 60 HU.
+    assert soft_tissue_noise(noisy, denoised) == pytest.approx(22, rel=0.07)
+    assert soft_tissue_noise(denoised, denoised) == pytest.approx(6, rel=0.1)
+    muscles[:60] = -90
+    assert soft_tissue_noise(muscles + 22 * white(muscles.shape, 9), muscles) is None
+
+
 def test_no_soft_tissue_no_number():
     assert soft_tissue_noise(np.full((64, 64), -1000.0)) is None
 
