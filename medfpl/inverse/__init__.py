@@ -12,18 +12,22 @@ from medfpl.inverse import motion_blur, stripes
 Found = dict[str, dict[str, float]]
 
 
+def _nothing(image: Tensor, noisy: Tensor) -> None:
+    """Find nothing in a denoised image."""
+
+
 @dataclass(frozen=True)
 class Inverse:
     """How an artifact is found and undone.
 
     ``find`` returns its numbers in an image (H, W), or None where it is not surely there; ``undo`` takes the image and
     the numbers, and returns the image without the artifact. Where noise may hide it and denoising leaves it,
-    ``find_hidden`` is a stricter ``find`` for denoised images.
+    ``find_hidden`` is a stricter ``find`` of a denoised image and the noisy one, and ``undo`` takes both, too.
     """
 
     find: Callable[[Tensor], dict[str, float] | None]
-    undo: Callable[[Tensor, dict[str, float]], Tensor]
-    find_hidden: Callable[[Tensor], dict[str, float] | None] | None = None
+    undo: Callable[..., Tensor]
+    find_hidden: Callable[[Tensor, Tensor], dict[str, float] | None] = _nothing
 
 
 # In the order in which they are undone: a blurred image is so smooth that little in it looks like a wave, and a wave
@@ -34,22 +38,23 @@ INVERSES: dict[str, Inverse] = {
 }
 
 
-def undo(x: Tensor, names: tuple[str, ...], hidden: bool = False) -> tuple[Tensor, list[Found]]:
+def undo(x: Tensor, names: tuple[str, ...], noisy: Tensor | None = None) -> tuple[Tensor, list[Found]]:
     """Return images (B, 1, H, W), working units, without the artifacts of ``names``, and what was found in each.
 
-    An image in which nothing is found comes back bit for bit. With ``hidden`` the images are denoised ones, in which
-    what noise had hidden is looked for.
+    An image in which nothing is found comes back bit for bit. With ``noisy`` it is the denoised of that, in which what
+    noise had hidden is looked for.
     """
-    finders = {name: INVERSES[name].find_hidden if hidden else INVERSES[name].find for name in names}
-    if not any(finders.values()):
+    if not names:
         return x, [{} for _ in x]
     cleaned, found = [], []
-    for image in x[:, 0].cpu():  # a few small transforms: no work for an accelerator
+    for i, image in enumerate(x[:, 0].cpu()):  # a few small transforms: no work for an accelerator
         here: Found = {}
-        for name, find in finders.items():
-            numbers = find(image) if find else None
+        before = () if noisy is None else (noisy[i, 0].cpu(),)
+        for name in names:
+            inverse = INVERSES[name]
+            numbers = inverse.find_hidden(image, *before) if before else inverse.find(image)
             if numbers is not None:
-                image, here[name] = INVERSES[name].undo(image, numbers).to(x.dtype), numbers
+                image, here[name] = inverse.undo(image, numbers, *before).to(x.dtype), numbers
         cleaned.append(image)
         found.append(here)
     return torch.stack(cleaned)[:, None].to(x.device), found

@@ -24,8 +24,11 @@ PARTS = 3
 SAME, EVIDENCE = 0.08, 0.7
 # In a denoised image, where some of it went with the noise; what is left of strong noise makes any gain worthless.
 SAME_DENOISED = 0.1
+DARK = 0.05  # working units: what lies lower in a denoised image may have been cut off at black, beneath the noise
+PILED = 0.001  # of the pixels
 LEAST = 0.005  # of the gain: where a wave is nothing beside the rest, it may be the same everywhere by chance
 FAINTEST, STRONGEST = 0.01, 1.0  # working units: amplitude
+GOLDEN = 0.382  # the part of a stride beyond whole pixels: of no few strides the sum is whole
 _LEAST = 1e-4  # working units a pixel: differences are not known better
 
 
@@ -44,27 +47,30 @@ def find(image: Tensor) -> dict[str, float] | None:
 
     ``cycles_row`` and ``cycles_column`` are cycles a pixel; the phase is 0 at the first pixel.
     """
-    return _find(image, SAME, EVIDENCE)
+    # What lies at black may have been cut off there, and says nothing of the wave.
+    return _find(image, image > image.min(), SAME, EVIDENCE)
 
 
-def find_hidden(image: Tensor) -> dict[str, float] | None:
-    """Return the wave in a denoised ``image`` as ``find`` does; it must be the same everywhere."""
-    return _find(image, SAME_DENOISED, torch.inf)
+def find_hidden(image: Tensor, noisy: Tensor) -> dict[str, float] | None:
+    """Return the wave in a denoised ``image`` as ``find`` does, ``noisy`` before; it must be the same everywhere."""
+    shown = image > DARK if _was_cut(noisy) else torch.ones_like(image, dtype=torch.bool)
+    return _find(image, shown, SAME_DENOISED, torch.inf)
 
 
-def _find(image: Tensor, same: float, evidence: float) -> dict[str, float] | None:
+def _find(image: Tensor, shown: Tensor, same: float, evidence: float) -> dict[str, float] | None:
     image = image.detach().double()
     if min(image.shape) < 32:
         return None
     top, left = (max(0, (n - CROP) // 2) for n in image.shape)
     crop = image[top : top + CROP, left : left + CROP]
-    fits = [_fit(crop, f, torch.zeros(2).double(), SAMPLES, STEPS) for f in _candidates(crop)]
+    here = shown[top : top + CROP, left : left + CROP]
+    fits = [_fit(crop, here, f, torch.zeros(2).double(), SAMPLES, STEPS) for f in _candidates(crop)]
     best = max(filter(_is_wave, fits), key=lambda fit: fit.gain, default=None)
     if best is None or best.gain < LEAST / 2:
         return None
     shift = 2 * pi * (best.frequency * torch.tensor([top, left])).sum()  # the crop's first pixel is not the image's
     turn = torch.stack([torch.stack([shift.cos(), shift.sin()]), torch.stack([-shift.sin(), shift.cos()])])
-    fit = _fit(image, best.frequency, turn @ best.amplitude, FINAL_SAMPLES, FINAL_STEPS)
+    fit = _fit(image, shown, best.frequency, turn @ best.amplitude, FINAL_SAMPLES, FINAL_STEPS)
     if not _is_wave(fit) or fit.gain < LEAST or (fit.spread > same and fit.gain < evidence * fit.spread):
         return None
     (rows, columns), (sine, cosine) = fit.frequency.tolist(), fit.amplitude.tolist()
@@ -72,18 +78,29 @@ def _find(image: Tensor, same: float, evidence: float) -> dict[str, float] | Non
     return {**numbers, "period": 1 / hypot(rows, columns), "amplitude": hypot(sine, cosine)}
 
 
-def undo(image: Tensor, found: dict[str, float]) -> Tensor:
-    """Return ``image`` (H, W) less the wave that was found; what a file cut off at black stays black."""
+def undo(image: Tensor, found: dict[str, float], noisy: Tensor | None = None) -> Tensor:
+    """Return ``image`` (H, W) less the wave that was found; what a file cut off at black stays black.
+
+    A denoised image is given with the ``noisy`` one.
+    """
     height, width = image.shape
     rows = torch.arange(height, dtype=torch.float64, device=image.device)[:, None]
     columns = torch.arange(width, dtype=torch.float64, device=image.device)
     phase = 2 * pi * (found["cycles_row"] * rows + found["cycles_column"] * columns)
     wave = found["sine"] * phase.sin() + found["cosine"] * phase.cos()
-    cut = image <= image.min()
-    # The trough of a whole wave on black is at one height of it, and what was cut off at many.
-    if float(wave[cut].max() - wave[cut].min()) > found["amplitude"] / 4:
-        wave = wave.masked_fill(cut & (wave < 0), 0.0)
-    return (image - wave).to(image.dtype)
+    if noisy is None:
+        black = image <= image.min()
+        # The trough of a whole wave on black is at one height of it, and what was cut off at many.
+        cut = bool(wave[black].max() - wave[black].min() > found["amplitude"] / 4)
+    else:  # what was cut off lies about black, once it is denoised
+        black = image <= image.flatten().kthvalue(max(1, image.numel() // 100)).values + found["amplitude"] / 4
+        cut = _was_cut(noisy)
+    return (image - (wave.masked_fill(black & (wave < 0), 0.0) if cut else wave)).to(image.dtype)
+
+
+def _was_cut(noisy: Tensor) -> bool:
+    """Return whether a file cut values off at black: of noise, so many are not the lowest by chance."""
+    return float((noisy <= noisy.min()).double().mean()) > PILED
 
 
 def _is_wave(fit: _Fit) -> bool:
@@ -125,17 +142,17 @@ def _candidates(image: Tensor) -> list[Tensor]:
     return chosen
 
 
-def _fit(image: Tensor, frequency: Tensor, amplitude: Tensor, samples: int, steps: int) -> _Fit:
-    """Fit a wave, begun at ``frequency`` and ``amplitude``, and a cubic to the differences at some ``samples`` px."""
+def _fit(image: Tensor, shown: Tensor, frequency: Tensor, amplitude: Tensor, samples: int, steps: int) -> _Fit:
+    """Fit a wave, begun at ``frequency`` and ``amplitude``, and a cubic to the differences at some ``samples`` px.
+
+    Differences count between pixels that are ``shown``.
+    """
     height, width = (n - 1 for n in image.shape)
-    stride = max(1, round((height * width / samples) ** 0.5))
-    rows, columns = torch.arange(0, height, stride), torch.arange(0, width, stride)
+    rows, columns = (_sampled(n, (height * width / samples) ** 0.5) for n in (height, width))
     at = [g.flatten().double() for g in torch.meshgrid(rows, columns, indexing="ij")]
-    target = torch.cat([g[::stride, ::stride].flatten() for g in _differences(image)])
-    # What lies at black may have been cut off there, and says nothing of the wave.
-    shown = image > image.min()
+    target = torch.cat([g[rows][:, columns].flatten() for g in _differences(image)])
     pairs = (shown[1:, :-1] & shown[:-1, :-1], shown[:-1, 1:] & shown[:-1, :-1])
-    shown = torch.cat([p[::stride, ::stride].flatten() for p in pairs])
+    shown = torch.cat([p[rows][:, columns].flatten() for p in pairs])
     if int(shown.sum()) < len(shown) // 10:
         return _Fit(frequency, amplitude, 0.0, 1.0)
     smooth = _cubic(at[0] / height * 2 - 1, at[1] / width * 2 - 1, (2 / height, 2 / width))
@@ -168,6 +185,13 @@ def _fit(image: Tensor, frequency: Tensor, amplitude: Tensor, samples: int, step
         return _Fit(frequency, amplitude, 0.0, 1.0)
     differs = torch.stack(moved).sort().values[len(moved) // 2 + 1] / amplitude.norm().clamp_min(1e-9)
     return _Fit(frequency, amplitude, float(without - with_wave), float(differs))
+
+
+def _sampled(count: int, stride: float) -> Tensor:
+    """Return places about ``stride`` apart in 0..count - 1, at every phase of a wave whatever its period."""
+    # A whole stride, or one of which few make a whole, would meet a wave of twice its length at two phases only.
+    step = int(stride) + GOLDEN if stride > 1 else 1.0
+    return torch.arange(0, count / step).mul(step).long()
 
 
 def _wave(at: list[Tensor], frequency: Tensor, amplitude: Tensor) -> tuple[Tensor, Tensor]:

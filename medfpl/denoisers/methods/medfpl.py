@@ -98,7 +98,7 @@ class NetworkDenoiser:
         """Return the artifact that noise hid, of (1, 1, H, W) before and after denoising, and what it is; else 0s."""
         if not worth_taking(noisy - image, noisy).any():  # without noise it would have been found
             return torch.zeros_like(image[0]), {}
-        cleaned, (found,) = undo(image, self.undoes, hidden=True)
+        cleaned, (found,) = undo(image, self.undoes, noisy)
         return (image - cleaned)[0], found
 
     def _run(self, net: "UNet | Part", seen: Tensor) -> Tensor:
