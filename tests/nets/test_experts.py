@@ -8,7 +8,7 @@ import torch
 
 from medfpl.denoisers import METHODS
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
-from medfpl.nets.experts import LEAST, Experts, ExpertsConfig, build_experts
+from medfpl.nets.experts import FAINT, LEAST, Experts, ExpertsConfig, build_experts
 from medfpl.nets.give_back import without_local_mean
 from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.weights import find_model, load_net, save_net
@@ -69,6 +69,25 @@ def test_experts_for_noise_give_the_local_mean_back_and_those_for_artifacts_do_n
         wanted = without_local_mean(found, image, offset=offset)
         assert not torch.equal(wanted, found)
         torch.testing.assert_close(net.blend(image, lambda expert, part: found)[0], wanted)
+
+
+def test_without_magnitudes_the_first_expert_takes_noise_that_is_faint_but_no_impulses(net):
+    x = torch.rand(3, 1, 48, 48, generator=seeded(1))
+    faint = 0.002 * torch.randn(1, 1, 48, 48, generator=seeded(5))
+    strong, impulses = 10 * faint, torch.zeros_like(faint)
+    impulses[..., 5, 7], impulses[..., 30, 31] = 0.1, -0.08
+    assert impulses.square().mean().sqrt() < FAINT
+    by_first = torch.full_like(faint, 0.001)
+    places = {id(net.experts[0]): by_first, id(net.experts[1]): torch.cat([faint, strong, impulses])}
+
+    def run(expert, part):
+        return places[id(expert)][: len(part)].expand_as(part).clone()
+
+    decided(net, -9.0, 9.0, -9.0)
+    found, without = (net.blend(x, run, magnitudes=m)[0] for m in (True, False))
+    assert torch.equal(found[1:], without[1:])
+    torch.testing.assert_close(without[:1], without_local_mean(by_first, x[:1], offset=False))
+    assert not torch.equal(found[0], without[0])
 
 
 def test_rows_and_columns_in_which_nothing_was_measured_stay_as_they_are(net):

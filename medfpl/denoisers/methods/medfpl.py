@@ -64,7 +64,8 @@ class NetworkDenoiser:
 
         Folded images, steep fields and what else an expert for artifacts undoes only MR has; on a CT or an X-ray
         such an expert could do nothing but harm, so where the ``kind`` is known it is asked of MR alone, and not those
-        ON_REQUEST. Where it is not known all are asked. ``corrects`` "all" or "none" overrules both.
+        ON_REQUEST. Where it is not known all are asked. ``corrects`` "all" or "none" overrules both. The faint noise of
+        a CT is not taken for that of magnitude images.
         """
         undone, found = self.undone(x)
         asked = self.corrects == "all" or (self.corrects == "auto" and kind in (None, "mr"))
@@ -80,7 +81,7 @@ class NetworkDenoiser:
                 return hidden
 
             if isinstance(self.net, Experts):
-                noise, beliefs = self.net.blend(seen, self._run, asked, without, beneath)
+                noise, beliefs = self.net.blend(seen, self._run, asked, without, beneath, magnitudes=kind != "ct")
             else:
                 noise, beliefs = self._run(self.net, seen), []
                 noise = noise + beneath(seen - noise)
