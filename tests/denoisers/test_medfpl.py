@@ -206,6 +206,25 @@ def test_which_correctors_are_asked(tmp_path, monkeypatch, correct, kind, asked)
     assert {config.noise for net, config in own if net in seen} == asked
 
 
+@pytest.mark.parametrize(("kind", "expert"), [("ct", 0), ("mr", 1), ("xray", 1), (None, 1)])
+def test_in_a_ct_no_faint_noise_is_that_of_magnitude_images(tmp_path, monkeypatch, kind, expert):
+    generator = torch.Generator().manual_seed(0)
+    shape = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
+    nets = [build_drunet(shape, generator) for _ in range(2)]
+    whole = build_experts(nets, [["gaussian"], ["rician"]], 4, generator)
+    torch.nn.init.zeros_(whole.router.head[2].weight)
+    whole.router.head[2].bias.data = torch.tensor([-9.0, 9.0])  # sure that it is magnitude noise
+    save_net(whole, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
+    denoiser = METHODS.get("medfpl").make(model=str(tmp_path / "run"))
+    found = [0.003 * torch.randn(1, 1, 32, 32, generator=generator) for _ in nets]
+    monkeypatch.setattr(NetworkDenoiser, "_run", lambda self, net, seen: found[list(self.net.experts).index(net)])
+    x = image(1, 1, 32, 32)
+    taken = x - denoiser.restore(x, kind).result
+    assert [float(torch.corrcoef(torch.stack([taken.flatten(), f.flatten()]))[0, 1]) > 0.9 for f in found] == [
+        k == expert for k in range(2)
+    ]
+
+
 def test_what_was_corrected_is_told_if_it_was_believed_and_taken(tmp_path, monkeypatch):
     denoiser = with_all(tmp_path / "run", limit=1e-5)
     x = image(3, 1, 16, 16)
