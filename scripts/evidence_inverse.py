@@ -70,8 +70,8 @@ def main() -> None:
                 for n in (*NOISES_ON_TOP, 0.1)
             ],
         ),
-        "## Stripes cut off at black, under noise\n\nThe same, but the file keeps nothing below black, neither of the wave "
-        "nor of the noise.\n\n"
+        "## Stripes cut off at black, under noise\n\nThe same, but the file keeps nothing below black, neither of the "
+        "wave nor of the noise.\n\n"
         + by_kind(
             cases,
             denoiser,

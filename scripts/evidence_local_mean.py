@@ -21,7 +21,7 @@ from medfpl.bench.data import DataSettings, find_cases
 from medfpl.bench.tasks.base import Trial
 from medfpl.bench.tasks.kinds.lesions import run as lesions
 from medfpl.nets.experts import Experts
-from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, without_local_mean
+from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, STRONG, without_local_mean
 from medfpl.nets.weights import find_model, load_net
 from medfpl.noises import NOISES, corrupt
 from medfpl.seeds import stable_seed
@@ -38,7 +38,8 @@ Made by `make evidence-local-mean STORE=STORE` (scripts/evidence_local_mean.py):
 patients, the experts of {model} alone, nothing undone or corrected. First what comes out without giving anything
 back: PSNR in dB, and the recovery of planted lesions (10 to 40 HU on CT, else 1 to 4 % of the range; 4 to 12 pixels).
 Then, for each bound on the root mean square of what comes back (working units: 0.001 are 2 HU), PSNR and SSIM less
-those before, and the recovery. Chosen: {most} for noise of mean 0, {offset} for magnitude noise.
+those before, and the recovery. Chosen: {offset} for magnitude noise; for noise of mean 0 {most} where it is {strong},
+and by the square root of the ratio more where it is weaker.
 
 """
 
@@ -62,27 +63,33 @@ def main() -> None:
         some = [c for c in cases if c.intensity.kind == kind]
         for noise in (*WHITE, *MAGNITUDES):
             for strength in STRENGTHS:
-                plain, *others = [scores(some, noise, strength, partial(denoised, net, b)) for b in (None, *BOUNDS)]
+                ways = [None, *(partial(without_local_mean, most=b) for b in BOUNDS), without_local_mean]
+                plain, *others = [scores(some, noise, strength, partial(denoised, net, give)) for give in ways]
                 cells = [f"{p - plain[0]:+.2f} {s - plain[1]:+.3f} **{r:.2f}**" for p, s, r in others]
                 rows.append((kind, noise, f"{strength:g}", f"{plain[0]:.2f} **{plain[2]:.2f}**", *cells))
                 print(" | ".join(rows[-1]), flush=True)
     head = HEAD.format(
-        images=given.images, split=given.split, model=model.card.name, most=MOST, offset=MOST_WITH_OFFSET
+        images=given.images,
+        split=given.split,
+        model=model.card.name,
+        most=MOST,
+        offset=MOST_WITH_OFFSET,
+        strong=STRONG,
     )
-    columns = ("kind", "noise", "strength", "alone", *(f"{b:g}" for b in BOUNDS))
+    columns = ("kind", "noise", "strength", "alone", *(f"{b:g}" for b in BOUNDS), "as chosen")
     (given.docs / "local-mean.md").write_text(head + table(columns, rows), "utf-8")
 
 
 @torch.inference_mode()
-def denoised(net: Experts, most: float | None, x: Tensor) -> Tensor:
-    """Return the experts' result, ``most`` of the local mean given back; None: nothing."""
+def denoised(net: Experts, give: Callable[..., Tensor] | None, x: Tensor) -> Tensor:
+    """Return the experts' result, of whose noise ``give`` gives the local mean back, if it is not None."""
     noise = torch.zeros_like(x)
     for share, expert, offset in zip(net.shares(x).unbind(1), net.experts, net.config.offset, strict=True):
         for i in share.nonzero()[:, 0].tolist():
             part = x[i : i + 1]
             found = expert(part)
-            if most is not None:
-                found = without_local_mean(found, part, offset=offset, most=most)
+            if give is not None:
+                found = give(found, part, offset=offset)
             noise[i] += share[i] * found[0]
     return x - noise
 

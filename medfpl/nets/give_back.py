@@ -13,8 +13,9 @@ from medfpl.nets.correctors import smooth_step
 # Standard deviations in pixels of the Gaussians to take the mean with, the first of which gives most back.
 WIDTHS = (1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0)
 # What is given back is noise for the most part: at most this share of what was taken, and on average this much, in
-# working units (8 HU of 2000; of noise with an offset 10).
-SHARE, MOST, MOST_WITH_OFFSET = 0.2, 0.004, 0.005
+# working units: 6.6 HU of 2000 where the noise is STRONG, and by the square root of that more where it is weaker, for
+# the fainter the noise the more of a lesion comes back; of noise with an offset 10 HU.
+SHARE, MOST, STRONG, MOST_WITH_OFFSET = 0.2, 0.0033, 0.1, 0.005
 # Working units. In the black about a patient there is nothing to keep.
 AIR = (0.02, 0.04)
 # Square of the mean magnitude over the mean square: of Gaussian noise 0.64, of impulses their share. An impulse hides
@@ -26,12 +27,11 @@ _BINS = 32
 def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool, most: float | None = None) -> Tensor:
     """Return ``noise`` (B, 1, H, W) as found in ``image`` less its local mean, working units.
 
-    The mean is over the narrowest of WIDTHS for which its root mean square within the patient is at most ``most``, and
-    SHARE of the noise's; where it is for none, ``noise`` comes out as it is. With ``offset`` the noise has a mean of
-    its own for every intensity, as that of magnitude images, and this mean stays in it.
+    The mean is over the narrowest of WIDTHS for which its root mean square within the patient is at most ``most``, by
+    default a bound that depends on the noise, and SHARE of the noise's; where it is for none, ``noise`` comes out as it
+    is. With ``offset`` the noise has a mean of its own for every intensity, as that of magnitude images, and this mean
+    stays in it.
     """
-    if most is None:
-        most = MOST_WITH_OFFSET if offset else MOST
     kept_as, noise, image = noise.dtype, noise.float(), image.float()
     clean = image - noise
     inside = smooth_step(_blur(clean, 2.0), *AIR)
@@ -39,7 +39,12 @@ def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool, most: floa
     random = noise - _by_intensity(noise, _blur(clean, 1.5), inside) if offset else noise
     square = (random.square() * inside).sum((1, 2, 3), keepdim=True) / area
     magnitude = (random.abs() * inside).sum((1, 2, 3), keepdim=True) / area
-    limit = (SHARE * square.sqrt()).clamp_max(most)
+    level = square.sqrt()
+    if most is None:
+        bound = torch.full_like(level, MOST_WITH_OFFSET) if offset else MOST * (STRONG / level.clamp_min(1e-6)).sqrt()
+    else:
+        bound = torch.full_like(level, most)
+    limit = torch.minimum(SHARE * level, bound)
     left, searching = noise, magnitude.square() > SPARSE * square
     for width in WIDTHS:
         if not (torch.jit.is_tracing() or searching.any()):

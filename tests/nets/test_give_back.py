@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from medfpl.bench.tasks.planting import contrast_recovery, disc, distances
-from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, SHARE, WIDTHS, without_local_mean
+from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, SHARE, STRONG, WIDTHS, without_local_mean
 
 SIDE = 257
 
@@ -29,7 +29,12 @@ def rms(x: Tensor) -> float:
     return float(x.square().mean().sqrt())
 
 
-@pytest.mark.parametrize("level", [0.019, 0.0315, 0.052])
+def bound(level: float) -> float:
+    """Return how much of white noise may come back."""
+    return MOST * (STRONG / level) ** 0.5
+
+
+@pytest.mark.parametrize("level", [0.028, 0.04, 0.052])
 @pytest.mark.parametrize("diameter", [4, 8, 12])
 def test_a_faint_lesion_that_was_taken_for_noise_comes_back(diameter, level):
     tissue, noise, faint = torch.full((1, 1, SIDE, SIDE), 0.5), white(level), 0.005 * lesion(diameter)
@@ -37,7 +42,7 @@ def test_a_faint_lesion_that_was_taken_for_noise_comes_back(diameter, level):
     without, with_ = (without_local_mean(noise + x, tissue + noise + x, offset=False) for x in (0 * faint, faint))
     kept = (faint + without - with_)[0, 0].double()
     # White noise of sd s has in a mean over a Gaussian of w pixels the sd s / (2 sqrt(pi) w).
-    quiet = [w for w in WIDTHS if level / (2 * pi**0.5 * w) <= MOST]
+    quiet = [w for w in WIDTHS if level / (2 * pi**0.5 * w) <= bound(level)]
     shape = lesion(diameter)[0, 0].double()
     wanted = contrast_recovery(torch.from_numpy(gaussian_filter(shape.numpy(), quiet[0])), shape)
     assert float(contrast_recovery(kept, faint[0, 0].double())) == pytest.approx(float(wanted), abs=0.01)
@@ -47,14 +52,16 @@ def test_a_faint_lesion_that_was_taken_for_noise_comes_back(diameter, level):
 def test_mild_noise_comes_back_by_a_share_of_it_however_smooth():
     smooth = torch.from_numpy(gaussian_filter(white(0.004).numpy(), (0, 0, 0.5, 0.5)))
     back = {w: rms(torch.from_numpy(gaussian_filter(smooth.numpy(), (0, 0, w, w)))) for w in WIDTHS}
-    assert SHARE * rms(smooth) < back[WIDTHS[0]] < MOST  # the bound alone would give all of it back
+    assert SHARE * rms(smooth) < back[WIDTHS[0]] < bound(rms(smooth))  # the bound alone would give all of it back
     given = rms(smooth - without_local_mean(smooth, 0.5 + smooth, offset=False))
     assert 0 < given <= SHARE * rms(smooth)
 
 
 @pytest.mark.parametrize(("offset", "most"), [(False, MOST), (True, MOST_WITH_OFFSET)])
 def test_in_noise_so_strong_that_no_mean_is_quiet_enough_all_is_taken(offset, most):
-    noise = white(1.2 * most * 2 * pi**0.5 * WIDTHS[-1])
+    quietest = most * 2 * pi**0.5 * WIDTHS[-1]
+    strongest = quietest if offset else (quietest * STRONG**0.5) ** (2 / 3)  # where both sides meet
+    noise = white(1.2 * strongest)
     assert torch.equal(without_local_mean(noise, 0.5 + noise, offset=offset), noise)
 
 
