@@ -44,6 +44,8 @@ def main() -> None:
     cases = [c.load() for c in find_cases(given.store, DataSettings(limit=given.limit, split=given.split)).chosen]
     denoiser = METHODS.get("medfpl").make()
     assert isinstance(denoiser, NetworkDenoiser)
+    wave: dict[str, float | str] = {"amplitude": 0.05, "period": 40.0, "angle": 30.0}
+    hidden = [(f"{n:g}", ("structured", 0.5, wave, n)) for n in (*NOISES_ON_TOP, 0.1)]
     parts = [
         "# Artifacts that are found and undone\n",
         f"Made by `python scripts/evidence_inverse.py STORE docs/evidence --split {given.split}`, {len(cases)} images "
@@ -61,26 +63,9 @@ def main() -> None:
             ],
         ),
         "## Stripes under noise\n\nA wave of 40 pixels at 30 degrees and of 0.05 of the range, then white noise. What "
-        "noise hides is found once it is gone.\n\n"
-        + by_kind(
-            cases,
-            denoiser,
-            [
-                (f"{n:g}", ("structured", 0.5, {"amplitude": 0.05, "period": 40.0, "angle": 30.0}, n))
-                for n in (*NOISES_ON_TOP, 0.1)
-            ],
-        ),
+        "noise hides is found once it is gone.\n\n" + by_kind(cases, denoiser, hidden),
         "## Stripes cut off at black, under noise\n\nThe same, but the file keeps nothing below black, neither of the "
-        "wave nor of the noise.\n\n"
-        + by_kind(
-            cases,
-            denoiser,
-            [
-                (f"{n:g}", ("structured", 0.5, {"amplitude": 0.05, "period": 40.0, "angle": 30.0}, n))
-                for n in (*NOISES_ON_TOP, 0.1)
-            ],
-            cut=True,
-        ),
+        "wave nor of the noise.\n\n" + by_kind(cases, denoiser, hidden, cut=True),
         "## Motion blur by strength\n\nA straight movement of 42 pixels times the strength, in a random direction.\n\n"
         + by_kind(cases, denoiser, [(f"{s:g}", ("motion", s, {"mode": "blur"}, 0.0)) for s in STRENGTHS]),
         "## Motion blur under noise\n\nStrength 0.5 (21 pixels), then white noise of the detector.\n\n"
