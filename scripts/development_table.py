@@ -4,7 +4,8 @@
     medfpl prepare DATA -o store --size 0 --table table.csv
 
 DATA holds ``manifest.csv`` with the columns path, kind and patient_or_source_id. The split of every patient, as salted
-hashes, stands in ``development_split.csv`` beside this script: models were trained, tuned and tested by it.
+hashes, stands in ``development_split.csv`` beside this script: models were trained, tuned and tested by it. Regions of
+the body are groups, of which the benchmark has tables of their own.
 """
 
 import csv
@@ -25,10 +26,11 @@ def main(data: Path, target: Path) -> None:
         rows = list(csv.DictReader(file))
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "patient", "kind", "split"])
+        writer.writerow(["path", "patient", "kind", "split", "group"])
         for row in rows:
             patient = row["patient_or_source_id"]
-            writer.writerow([row["path"], patient, KINDS[row["kind"]], splits[patient_hash(patient)]])
+            region = row["kind"].partition("_")[0]
+            writer.writerow([row["path"], patient, KINDS[row["kind"]], splits[patient_hash(patient)], region])
 
 
 if __name__ == "__main__":

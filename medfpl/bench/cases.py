@@ -16,6 +16,7 @@ class Case:
 
     ``id`` is stable: the same file and slice have the same id wherever they lie. ``patient`` is a salted hash.
     ``lesions`` are known ones within the slice, centre (row, column) and radius in pixels: phantoms have them.
+    ``group`` is the subgroup of its kind that a store's table gave, "" for none.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Case:
     intensity: Intensity
     pixel_mm: float = 1.0
     lesions: tuple[tuple[float, float, float], ...] = ()
+    group: str = ""
 
     @property
     def context(self) -> Context:

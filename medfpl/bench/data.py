@@ -115,6 +115,7 @@ def make_case(
     pixel_mm: float,
     size: int,
     lesions: Sequence[tuple[float, float, float]] = (),
+    group: str = "",
 ) -> Case:
     """Return the slice ``pixels`` (H, W), real units, as a case whose longer side is at most ``size``.
 
@@ -128,7 +129,7 @@ def make_case(
     x, scale = shrink(x, size)
     moved = tuple(((r + 0.5) * scale - 0.5, (c + 0.5) * scale - 0.5, radius * scale) for r, c, radius in lesions)
     name = hashlib.sha256(f"{sha256}:{index}".encode()).hexdigest()[:12]
-    return Case(name, patient, x.clamp(low, high), intensity, pixel_mm / scale, moved)
+    return Case(name, patient, x.clamp(low, high), intensity, pixel_mm / scale, moved, group)
 
 
 def shrink(x: "torch.Tensor", size: int) -> tuple["torch.Tensor", float]:
@@ -235,6 +236,7 @@ def _of_item(store: Store, item: Item, settings: DataSettings) -> Iterator[Case]
             patient=item.patient,
             pixel_mm=item.pixel_mm,
             size=settings.size,
+            group=item.group,
         )
 
 

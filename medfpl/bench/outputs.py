@@ -51,7 +51,7 @@ def write_outputs(
         raise MedfplError("the results hold two kinds of PSNR", "run each into a folder of its own")
     folder.mkdir(parents=True, exist_ok=True)
     lines = [*about(rows), *notes]
-    made = [*tables.summary_tables(rows), *tables.score_tables(rows), *task_tables(tasks)]
+    made = [*tables.summary_tables(rows), *tables.score_tables(rows), *tables.group_tables(rows), *task_tables(tasks)]
     if compare_paper:
         made += comparison_tables(rows)
     (folder / "table.md").write_text(to_markdown(made, TITLE, lines), "utf-8")

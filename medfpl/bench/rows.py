@@ -9,7 +9,8 @@ class Row:
     """One method on one corrupted image.
 
     Images are compared in working units with ``data_range`` 1 (CT: 2000 HU). ``cell`` names case, noise, strength and
-    method, and is the same in every run with the same data. ``patient`` is a salted hash, as in a store.
+    method, and is the same in every run with the same data. ``patient`` is a salted hash and ``group`` a subgroup of
+    the kind ("": none), both as in a store.
     ``rmse_in`` and ``rmse`` are in ``unit`` (HU for CT). ``noise_level`` is what a method that takes one was told, in
     working units, and ``level_known`` whether that was the truth or an estimate; NaN for methods that take none.
     ``prior`` is the model of methods that have one. ``settings`` is the JSON of what differs from the method's
@@ -21,6 +22,7 @@ class Row:
     case: str
     patient: str
     kind: str
+    group: str
     unit: str
     height: int
     width: int

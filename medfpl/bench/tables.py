@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from medfpl.bench import stats
@@ -125,6 +125,20 @@ def summary_tables(rows: Sequence[Row], seed: int = 0) -> list[Table]:
                 (extent(rows, kind), *_interval_notes([d for d in leads.values() if d.kind == kind]), *wrapped(rows)),
             )
         )
+    return made
+
+
+def group_tables(rows: Sequence[Row], seed: int = 0) -> list[Table]:
+    """Return the summary and the scores of each group of a kind that has several (regions, scanners)."""
+    made = []
+    for kind in stats.kinds(rows):
+        part = [r for r in rows if r.kind == kind]
+        groups = sorted({r.group for r in part} - {""})
+        for group in groups if len(groups) > 1 else []:
+            mine = [r for r in part if r.group == group]
+            for table in (*summary_tables(mine, seed), *score_tables(mine)):
+                title = table.title.replace(kind_name(kind), f"{kind_name(kind)}, {group}", 1)
+                made.append(replace(table, name=f"{table.name}-{group}", title=title))
     return made
 
 

@@ -2,7 +2,8 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 
 from medfpl.bench import stats
 from medfpl.bench.rows import TaskRow
@@ -24,6 +25,8 @@ def task_tables(tasks: Sequence[TaskRow]) -> list[Table]:
         declared = declared_measures(task)
         lines = _lines(part, declared)
         body = [_task_line(part, declared, methods, *line) for line in lines]
+        medians = _medians(part, declared, methods, lines)
+        body += medians
         # The first measure that is not split by tissue already.
         chief = next((measure for measure, detail in lines if not detail), lines[0][0])
         body += _by_noise([t for t in part if t.measure.replace(NOISY, "") == chief], declared, methods, chief)
@@ -31,6 +34,7 @@ def task_tables(tasks: Sequence[TaskRow]) -> list[Table]:
         note = (
             f"{counted(patients, 'patient')}; mean over noises, contrasts and sizes in a patient, then over patients."
         )
+        note += " Median of noises: of each one's mean." if medians else ""
         present = {t.measure for t in part}
         meanings = tuple(f"{n}: {m.meaning}." for n, m in declared.items() if n in present and NOISY not in n)
         head = ("measure", "ideal", "noisy", *methods)
@@ -53,6 +57,40 @@ def ideal_text(measure: Measure) -> str:
     return {"more": "more", "less": "less", "ideal": ""}[measure.better]
 
 
+def _mean(part: Sequence[TaskRow]) -> float:
+    return stats.over_patients((t.patient, t.value) for t in part)[0]
+
+
+def _median_of_noises(part: Sequence[TaskRow]) -> float:
+    means = [_mean([t for t in part if t.noise == noise]) for noise in sorted({t.noise for t in part})]
+    known = [v for v in means if math.isfinite(v)]
+    return median(known) if known else math.nan
+
+
+def _medians(
+    part: Sequence[TaskRow],
+    declared: Mapping[str, Measure],
+    methods: Sequence[str],
+    lines: Sequence[tuple[str, str]],
+) -> list[tuple[Entry, ...]]:
+    """Return a line for each measure that is a share of the truth: its mean may be one noise's doing, too."""
+    if len({t.noise for t in part}) < 3:
+        return []
+    shares = [line for line in lines if line[0] in declared and declared[line[0]].ideal == 1]
+    return [
+        _task_line(
+            part,
+            declared,
+            methods,
+            measure,
+            detail,
+            f"{measure} ({', '.join(filter(None, (detail, 'median of noises')))})",
+            _median_of_noises,
+        )
+        for measure, detail in shares
+    ]
+
+
 def _task_line(
     part: Sequence[TaskRow],
     declared: Mapping[str, Measure],
@@ -60,12 +98,13 @@ def _task_line(
     measure: str,
     detail: str,
     name: str = "",
+    average: Callable[[Sequence[TaskRow]], float] = _mean,
 ) -> tuple[Entry, ...]:
     mine = [t for t in part if (t.measure, _class(t.detail)) == (measure, detail)]
-    values = [stats.over_patients((t.patient, t.value) for t in mine if t.method == m)[0] for m in methods]
+    values = [average([t for t in mine if t.method == m]) for m in methods]
     # Before denoising a measure is the same for every method.
     at_first = [t for t in part if NOISY in t.measure and t.measure.replace(NOISY, "") == measure]
-    before = stats.over_patients((t.patient, t.value) for t in at_first if _class(t.detail) == detail)[0]
+    before = average([t for t in at_first if _class(t.detail) == detail])
     meant = declared.get(measure)
     unit = meant.unit if meant else mine[0].unit
     digits = _digits([*values, before])

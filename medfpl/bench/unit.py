@@ -158,6 +158,7 @@ def _one(
         case=case.id,
         patient=case.patient,
         kind=case.intensity.kind,
+        group=case.group,
         unit=case.intensity.unit,
         height=noisy.shape[-2],
         width=noisy.shape[-1],

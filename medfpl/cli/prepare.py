@@ -46,7 +46,7 @@ TablePath = Annotated[
     typer.Option(
         "--table",
         metavar="FILE.csv",
-        help="Columns path, patient and maybe kind and split, where files do not say.",
+        help="Columns path, patient and maybe kind, split and group, where files do not say.",
         rich_help_panel=SPLIT,
     ),
 ]

@@ -63,7 +63,7 @@ class Candidate:
     """One image or series found: its files in slice order, and its patient (a salted hash).
 
     ``kind`` is as told (None: as the file says when it is read), ``stratum`` what the split is stratified by.
-    ``fixed`` is a split that a table gave; ``limit`` caps its slices, taken at equal distances.
+    ``fixed`` is a split that a table gave, ``group`` a subgroup; ``limit`` caps its slices, taken at equal distances.
     """
 
     paths: tuple[Path, ...]
@@ -73,6 +73,7 @@ class Candidate:
     stratum: str
     split: Split = "train"
     fixed: Split | None = None
+    group: str = ""
     limit: int | None = None
 
     @property
@@ -119,18 +120,19 @@ def patient_from_path(relative: str) -> str:
 
 @dataclass(frozen=True)
 class Known:
-    """What a table says of a file: its patient, and its kind and split where it says."""
+    """What a table says of a file: its patient, and its kind, split and group (a region, a scanner) where it says."""
 
     patient: str
     kind: Kind | None = None
     split: Split | None = None
+    group: str = ""
 
 
 Table = Mapping[str, Known]
 
 
 def read_table(path: Path) -> Table:
-    """Return {relative path: Known} from a CSV file with columns ``path``, ``patient`` and maybe ``kind``, ``split``.
+    """Return {relative path: Known} of a CSV file with columns ``path``, ``patient``, maybe ``kind, split, group``.
 
     Raises:
         UsageError: if it cannot be read, lacks a column, or names an unknown kind or split.
@@ -138,10 +140,12 @@ def read_table(path: Path) -> Table:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        table = {r["path"]: (r["patient"], r.get("kind") or None, r.get("split") or None) for r in rows}
+        table = {
+            r["path"]: (r["patient"], r.get("kind") or None, r.get("split") or None, r.get("group") or "") for r in rows
+        }
     except (OSError, UnicodeDecodeError, KeyError, csv.Error):
         raise UsageError("the table needs to be a CSV file with columns path and patient") from None
-    for _, kind, split in table.values():
+    for _, kind, split, _ in table.values():
         if kind not in (None, *get_args(Kind)) or split not in (None, *SPLITS):
             raise UsageError(f"the table names an unknown kind or split: {kind or ''} {split or ''}".rstrip())
     return {name: Known(*values) for name, values in table.items()}  # type: ignore[arg-type]
@@ -256,4 +260,6 @@ def _capped(candidates: list[Candidate], settings: Settings) -> list[Candidate]:
 
 
 def _candidate(paths: tuple[Path, ...], relative: str, known: Known, kind: Kind | None, stratum: str) -> Candidate:
-    return Candidate(paths, relative, patient_hash(known.patient), kind, kind or stratum, fixed=known.split)
+    return Candidate(
+        paths, relative, patient_hash(known.patient), kind, kind or stratum, fixed=known.split, group=known.group
+    )

@@ -106,6 +106,7 @@ def _write(candidate: Candidate, name: str, scan: Scan, most: int | None, target
         pixel_mm=(spacing[1] if spacing else 1.0) / scale,
         noise=_own_noise(scan),
         sha256=scan.source.sha256,
+        group=candidate.group,
     )
     write_item(target, item, values)
 

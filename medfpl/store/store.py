@@ -26,7 +26,10 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Item:
-    """One image or volume of the store. ``patient`` is a salted hash; ``noise`` is its own noise in real units."""
+    """One image or volume of the store. ``patient`` is a salted hash; ``noise`` is its own noise in real units.
+
+    ``group`` is the subgroup that a table gave, "" for none.
+    """
 
     id: str
     kind: Kind
@@ -43,6 +46,7 @@ class Item:
     pixel_mm: float
     noise: float
     sha256: str
+    group: str = ""
 
     @property
     def intensity(self) -> Intensity:
@@ -143,7 +147,7 @@ def open_store(path: Path) -> Store:
     manifest = path / "manifest.parquet"
     if not manifest.is_file():
         raise BadInput("this store is not finished", "run the same 'medfpl prepare' with --resume")
-    rows = pq.read_table(manifest).to_pylist()
+    rows = [{"group": "", **row} for row in pq.read_table(manifest).to_pylist()]  # which older stores lack
     names = {f.name for f in fields(Item)}
     if not rows or set(rows[0]) != names:
         raise BadInput("this store is empty" if not rows else "this store's manifest has other columns")

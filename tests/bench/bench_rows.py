@@ -20,6 +20,7 @@ def row(**changes: object) -> Row:
         case="c0",
         patient="p0",
         kind="ct",
+        group="",
         unit="HU",
         height=256,
         width=256,

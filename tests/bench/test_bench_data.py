@@ -5,14 +5,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from bench_cases import picture, pictures
+from bench_cases import picture, pictures, settings
 from pydicom.data import get_testdata_file
 
 from medfpl.bench.data import DataSettings, find_cases, make_case, shrink, slices_to_take
+from medfpl.bench.run import run_bench
 from medfpl.denoisers.sigma import estimate_noise
 from medfpl.errors import MedfplError, UsageError
 from medfpl.scan import Intensity
-from medfpl.store.find import Settings, Source
+from medfpl.store.find import Settings, Source, patient_hash, read_table
 from medfpl.store.ingest import fill_store, plan_store
 
 XRAY = Intensity("xray", "1", 0.0, 255.0)
@@ -145,6 +146,21 @@ def test_a_store_gives_its_split_under_the_names_of_its_files(store, tmp_path):
     by_id = {c.id: c for c in from_files.chosen}
     for chosen in found.chosen:
         torch.testing.assert_close(chosen.load().image, by_id[chosen.id].load().image, atol=2e-3, rtol=0)
+
+
+def test_groups_of_a_table_get_into_the_benchmarks_tables(tmp_path):
+    source = pictures(tmp_path / "source", patients=4)
+    lines = [f"{p.name},{n},xray,test,{('hand', 'foot')[n % 2]}" for n, p in enumerate(sorted(source.iterdir()))]
+    (tmp_path / "table.csv").write_text("\n".join(["path,patient,kind,split,group", *lines]))
+    wanted = Settings(size=0)
+    todo, outcome = plan_store([Source(source)], tmp_path / "store", wanted, table=read_table(tmp_path / "table.csv"))
+    fill_store(todo, outcome, tmp_path / "store", wanted)
+    done = run_bench(tmp_path / "bench", tmp_path / "store", settings=settings(noises=("gaussian",)), executor="serial")
+    assert sorted({(r.patient, r.group) for r in done.results.rows}) == sorted(
+        (patient_hash(str(n)), ("hand", "foot")[n % 2]) for n in range(4)
+    )
+    page = (tmp_path / "bench" / "table.md").read_text("utf-8")
+    assert page.index("## X-ray, foot: PSNR, dB") < page.index("## X-ray, hand: PSNR, dB")
 
 
 def test_what_is_not_there_or_not_asked_rightly_is_refused(store, tmp_path):

@@ -170,6 +170,40 @@ def test_noises_are_told_apart_for_a_measure_that_tissues_do_not_split() -> None
     assert [line[0] for line in texts(task_tables(found)[0])] == lines
 
 
+def test_shares_of_the_truth_have_a_median_over_noises() -> None:
+    found = [
+        task_row(measure, value, noise=noise, patient=patient)
+        for noise, value in (("gaussian", 0.4), ("motion", 0.7), ("poisson", 0.9))
+        for patient, more in (("p0", -0.05), ("p1", 0.05))
+        for measure, value in (("recovery", value + more), ("recovery_noisy", 1.0), ("leakage", value))
+    ]
+    (table,) = task_tables(found)
+    lines = {line[0]: line[1:] for line in texts(table)}
+    assert lines["recovery (median of noises)"] == ["1", "1.00", "0.70"]
+    assert lines["recovery"] == ["1", "1.00", "0.67"]
+    assert "leakage (median of noises)" not in lines
+    assert "Median of noises" in table.notes[0]
+    few = task_tables([t for t in found if t.noise != "poisson"])[0]
+    assert not any("median" in line[0] for line in texts(few))
+
+
+def test_groups_of_a_kind_have_tables_of_their_own() -> None:
+    found = [
+        row(case=f"{group}{n}", patient=f"{group}{n}", group=group, method=method, psnr=psnr)
+        for group, psnr in (("chest", 30.0), ("abdomen", 34.0))
+        for n in range(2)
+        for method in ("medfpl", "mean")
+    ]
+    found += [row(kind="mr", group="brain", case="b", patient="b")]
+    made = tables.group_tables(found)
+    assert [t.name for t in made] == [f"{t}-ct-{g}" for g in ("abdomen", "chest") for t in ("summary", "psnr", "ssim")]
+    assert [t.title for t in made[:2]] == ["CT, abdomen: over all noises", "CT, abdomen: PSNR, dB"]
+    psnr = {t.name: texts(t)[0][2] for t in made if t.name.startswith("psnr")}
+    assert psnr == {"psnr-ct-abdomen": "34.00", "psnr-ct-chest": "30.00"}
+    assert "2 images" in made[0].notes[0]
+    assert tables.group_tables([r for r in found if r.group != "chest"]) == []
+
+
 def test_a_task_of_another_version_has_a_table_without_ideals() -> None:
     (table,) = task_tables([task_row("novelty", 3.0, task="not-known-here")])
     assert texts(table) == [["novelty", "\N{EN DASH}", "\N{EN DASH}", "3.00"]]

@@ -143,10 +143,13 @@ def test_a_table_counts_more_than_names(tree, tmp_path):
     path = tmp_path / "t.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerows([["path", "patient", "kind", "split"], ["xray/00000013_001.png", "Ann", "xray", "test"]])
+        writer.writerows(
+            [["path", "patient", "kind", "split", "group"], ["xray/00000013_001.png", "Ann", "xray", "test", "hand"]]
+        )
     store = fill(tree, tmp_path / "s", table=read_table(path)).store
     item = next(i for i in store.items if i.kind == "xray")
-    assert (item.patient, item.split) == (patient_hash("Ann"), "test")
+    assert (item.patient, item.split, item.group) == (patient_hash("Ann"), "test", "hand")
+    assert {i.group for i in store.items if i.kind != "xray"} == {""}
     path.write_text("path,kind\na,ct\n")
     with pytest.raises(UsageError, match="columns"):
         read_table(path)

@@ -24,6 +24,15 @@ def test_what_goes_in_comes_out(tmp_path):
     assert open_store(tmp_path / "s").fingerprint() == store.fingerprint()
 
 
+def test_a_store_from_before_groups_still_opens(tmp_path):
+    create_store(tmp_path / "s", {})
+    write_item(tmp_path / "s", replace(ITEM, group="chest"), np.zeros((3, 5, 7), np.int16))
+    assert finish_store(tmp_path / "s").items[0].group == "chest"
+    row = tmp_path / "s" / "rows" / "a1.json"
+    row.write_text(json.dumps({k: v for k, v in json.loads(row.read_text()).items() if k != "group"}))
+    assert finish_store(tmp_path / "s").items == (ITEM,)
+
+
 def test_the_fingerprint_tells_stores_apart(tmp_path):
     prints = set()
     for name, item in {"a": ITEM, "b": replace(ITEM, sha256="11"), "c": replace(ITEM, split="val")}.items():
