@@ -19,7 +19,7 @@ RUNS = REPOSITORY / "runs" / "evidence"
 # Of each data set's figures, those that say most; the run's own page has all.
 FIGURES = ("psnr-*.png", "ssim-*.png", "speed-*.png", "task-lesions-recovery-*.png", "task-detectability-cho-*.png")
 # On images whose truth is unknown but for what is planted; all tasks would take hours.
-FEW_TASKS, FEW = "lesions,edges,bias", "2"
+FEW_TASKS, FEW = "lesions,edges,bias", "8"
 TASK_TABLES = "^(?!.*(over all noises|PSNR|SSIM|beside))"
 COLOURS = 96  # of a PNG's palette: a third of the bytes, and no difference to be seen
 

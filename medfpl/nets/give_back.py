@@ -13,9 +13,9 @@ from medfpl.nets.correctors import smooth_step
 # Standard deviations in pixels of the Gaussians to take the mean with, the first of which gives most back.
 WIDTHS = (1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0)
 # What is given back is noise for the most part: at most this share of what was taken, and on average this much, in
-# working units: 6.6 HU of 2000 where the noise is STRONG, and by the square root of that more where it is weaker, for
-# the fainter the noise the more of a lesion comes back; of noise with an offset 10 HU.
-SHARE, MOST, STRONG, MOST_WITH_OFFSET = 0.2, 0.0033, 0.1, 0.005
+# working units: 6 HU of 2000 where the noise is STRONG, and by this power of the ratio more where it is weaker, for the
+# fainter the noise the more of a lesion comes back; of noise with an offset 20 HU.
+SHARE, MOST, STRONG, POWER, MOST_WITH_OFFSET = 0.2, 0.003, 0.1, 0.8, 0.01
 # Working units. In the black about a patient there is nothing to keep.
 AIR = (0.02, 0.04)
 # Square of the mean magnitude over the mean square: of Gaussian noise 0.64, of impulses their share. An impulse hides
@@ -41,7 +41,8 @@ def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool, most: floa
     magnitude = (random.abs() * inside).sum((1, 2, 3), keepdim=True) / area
     level = square.sqrt()
     if most is None:
-        bound = torch.full_like(level, MOST_WITH_OFFSET) if offset else MOST * (STRONG / level.clamp_min(1e-6)).sqrt()
+        weaker = (STRONG / level.clamp_min(1e-6)) ** POWER
+        bound = torch.full_like(level, MOST_WITH_OFFSET) if offset else MOST * weaker
     else:
         bound = torch.full_like(level, most)
     limit = torch.minimum(SHARE * level, bound)

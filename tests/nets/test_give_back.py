@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from medfpl.bench.tasks.planting import contrast_recovery, disc, distances
-from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, SHARE, STRONG, WIDTHS, without_local_mean
+from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, POWER, SHARE, STRONG, WIDTHS, without_local_mean
 
 SIDE = 257
 
@@ -31,7 +31,7 @@ def rms(x: Tensor) -> float:
 
 def bound(level: float) -> float:
     """Return how much of white noise may come back."""
-    return MOST * (STRONG / level) ** 0.5
+    return MOST * (STRONG / level) ** POWER
 
 
 @pytest.mark.parametrize("level", [0.028, 0.04, 0.052])
@@ -60,7 +60,7 @@ def test_mild_noise_comes_back_by_a_share_of_it_however_smooth():
 @pytest.mark.parametrize(("offset", "most"), [(False, MOST), (True, MOST_WITH_OFFSET)])
 def test_in_noise_so_strong_that_no_mean_is_quiet_enough_all_is_taken(offset, most):
     quietest = most * 2 * pi**0.5 * WIDTHS[-1]
-    strongest = quietest if offset else (quietest * STRONG**0.5) ** (2 / 3)  # where both sides meet
+    strongest = quietest if offset else (quietest * STRONG**POWER) ** (1 / (1 + POWER))  # where both sides meet
     noise = white(1.2 * strongest)
     assert torch.equal(without_local_mean(noise, 0.5 + noise, offset=offset), noise)
 
@@ -88,7 +88,7 @@ def test_an_offset_that_depends_on_the_intensity_stays_in_the_noise():
     left = without_local_mean(noise, shade + noise, offset=True)
     columns = (left - noise).mean(-2)
     assert float(columns.abs().max()) < 0.002 < float(lifted.min())
-    assert rms(left - noise) > 0.5 * MOST_WITH_OFFSET
+    assert rms(left - noise) == pytest.approx(0.02 / (2 * pi**0.5 * WIDTHS[0]), rel=0.1)
 
 
 def test_an_item_does_not_feel_its_neighbours():
