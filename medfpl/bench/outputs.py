@@ -1,7 +1,7 @@
 """What a benchmark leaves behind: tables, figures, a page, and what the terminal shows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medfpl.bench import stats, tables
@@ -44,7 +44,10 @@ def write_outputs(
         MedfplError: for no rows, or rows of more than one PSNR convention.
     """
     rows = sorted(rows, key=lambda r: r.cell)
+    labels = stats.Labels(rows)
+    names = {r.cell: labels.method(r) for r in rows}
     tasks = sorted(tasks, key=lambda t: (t.cell, t.task, t.measure, t.detail))
+    tasks = [replace(t, method=names.get(t.cell, t.method)) for t in tasks]
     if not rows:
         raise MedfplError("no results to show", "see the run's log for what failed")
     if len({r.psnr_kind for r in rows}) > 1:

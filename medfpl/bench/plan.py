@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from medfpl.bench.data import Chosen
-from medfpl.bench.tuning import Tuned, read_tuned
+from medfpl.bench.tuning import Tuned, read_tuned, setting_text
 from medfpl.denoisers import METHODS
 from medfpl.errors import MedfplError, UsageError
 from medfpl.noises import NOISES
@@ -55,26 +56,45 @@ class Unit:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method that takes part, and the model that it is to use (a name or run folder; None: its default)."""
+    """A method that takes part: the model that it is to use (a name or run folder; None: its default), and settings.
+
+    The ``settings`` are for every noise and kind, before those that were tuned.
+    """
 
     method: str
     model: str | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "Entry":
-        """Return the entry written as ``method`` or ``method=MODEL``; raise UsageError for one that is unknown."""
-        name, equals, model = text.partition("=")
+        """Return the entry written as ``method``, ``method=MODEL`` or either with ``:KEY=VALUE`` for each setting.
+
+        Raises:
+            UsageError: for a method or setting that is unknown.
+        """
+        plain, *pairs = re.split(r":(?=\w+=)", text)
+        name, equals, model = plain.partition("=")
         method = METHODS.get(METHODS.resolve(name))
         if equals and "model" not in method.settings:
             raise UsageError(f"{name} has no models", "write medfpl=MODEL")
         if equals and not model:
             raise UsageError(f"{text} names no model")
-        return cls(method.name, model or None)
+        given = dict(pair.split("=", 1) for pair in pairs)
+        if len(given) < len(pairs):
+            raise UsageError(f"{text} has a setting twice")
+        if extra := given.keys() & {"model", "device"}:
+            raise UsageError(f"{extra.pop()} is no setting here", "write medfpl=MODEL; --device is for all methods")
+        return cls(method.name, model or None, tuple(sorted(method.check(given).items())))
 
     @property
     def label(self) -> str:
         """What the cells are named after: of a model's path its last part."""
-        return self.method if self.model is None else f"{self.method}={Path(self.model).name}"
+        plain = self.method if self.model is None else f"{self.method}={Path(self.model).name}"
+        return ":".join([plain, *(setting_text(*pair) for pair in self.settings)])
+
+    def tuned(self, tuned: Tuned) -> Tuned:
+        """Return ``tuned`` with this entry's settings before its own."""
+        return replace(tuned, settings=tuple(sorted({**dict(tuned.settings), **dict(self.settings)}.items())))
 
 
 @dataclass(frozen=True)

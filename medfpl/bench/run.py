@@ -171,7 +171,7 @@ def _works(plan: Plan, units: Sequence[Unit], device: str) -> Iterator[Work]:
             loaded = _load(plan.cases[unit.case])
         runs = []
         for entry in chosen.entries:
-            tuned = tuned_for(plan.tuned, entry.method, unit.noise, loaded.intensity.kind)
+            tuned = entry.tuned(tuned_for(plan.tuned, entry.method, unit.noise, loaded.intensity.kind))
             known = any(method == entry.method for method, _, _ in plan.tuned)
             runs.append(Run(plan.cell(unit, entry), entry, tuned, "tuned" if known else "defaults"))
         strength = 0.5 if 0.5 in chosen.strengths else chosen.strengths[0]

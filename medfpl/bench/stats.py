@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from medfpl.bench.rows import Row
+from medfpl.bench.tuning import setting_text
 from medfpl.seeds import numpy_generator
 
 Score = Literal["psnr", "ssim"]
@@ -100,8 +101,8 @@ class Labels:
         differing = self._parts.get(row.method)
         if not differing:
             return row.method
-        parts = (row.prior, row.tuning, _short(row.settings))
-        return f"{row.method} ({', '.join(parts[i] or 'none' for i in sorted(differing))})"
+        parts = [(row.prior, row.tuning, _short(row.settings))[i] for i in sorted(differing)]
+        return f"{row.method} ({', '.join(part or 'none' for part in parts)})" if any(parts) else row.method
 
 
 def over_patients(values: Iterable[tuple[str, float]]) -> tuple[float, int]:
@@ -263,4 +264,4 @@ def _less(a: float, b: float) -> float:
 
 
 def _short(settings: str) -> str:
-    return ", ".join(f"{k}={v}" for k, v in json.loads(settings or "{}").items())
+    return ", ".join(setting_text(k, v) for k, v in json.loads(settings or "{}").items())

@@ -46,6 +46,11 @@ class Tuned:
         return json.dumps(about, sort_keys=True)
 
 
+def setting_text(name: str, value: Any) -> str:
+    """Return a setting as it is written: NAME=VALUE."""
+    return f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+
+
 TunedTable = Mapping[tuple[str, str, str], Tuned]
 
 

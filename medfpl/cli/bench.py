@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +62,11 @@ MaxNoise = Annotated[
 MethodNames = Annotated[
     str | None,
     typer.Option(
-        "--methods", "-m", metavar="A,B", help="Default: all. medfpl=RUN is a model of yours.", rich_help_panel=WHAT
+        "--methods",
+        "-m",
+        metavar="A,B",
+        help="Default: all. medfpl=RUN is a model of yours; mean:size=5 has a setting.",
+        rich_help_panel=WHAT,
     ),
 ]
 ModelName = Annotated[
@@ -256,9 +261,10 @@ def _settings(
     else:
         entries = tuple(map(Entry.parse, _names(methods)))
         if model is not None:
-            if Entry("medfpl") not in entries:
+            ours = [e for e in entries if e.method == "medfpl" and e.model is None]
+            if not ours:
                 raise UsageError("--model is for medfpl, which is not among --methods")
-            entries = tuple(Entry("medfpl", model) if e == Entry("medfpl") else e for e in entries)
+            entries = tuple(replace(e, model=model) if e in ours else e for e in entries)
     every = noises in (None, "all")
     corruptions = default_corruptions(noises == "all") if every else tuple(map(Corruption.parse, _names(noises or "")))
     wanted = [TASKS.resolve(name) for name in _names(task or "")] or (TASKS.names() if tasks else [])

@@ -63,7 +63,7 @@ def _show_plugin(out: Output, method: str | None, noise: str | None) -> int:
         from medfpl.denoisers import METHODS
 
         found = METHODS.get(method)
-        rows = [(k, _value(s.default), _range(s), s.meaning) for k, s in found.settings.items()]
+        rows = [(k, _default(s), _range(s), s.meaning) for k, s in found.settings.items()]
     else:
         from medfpl.noises import NOISES
 
@@ -79,8 +79,10 @@ def _show_plugin(out: Output, method: str | None, noise: str | None) -> int:
     return EXIT_OK
 
 
-def _value(default: Any) -> str:
-    return "none" if default is None else str(default)
+def _default(setting: Any) -> str:
+    if setting.default is None:
+        return "none" if setting.text else "auto"
+    return str(setting.default)
 
 
 def _range(setting: Any) -> str:

@@ -67,7 +67,7 @@ class Setting:
             if value not in self.choices:
                 raise UsageError(f"{name}={value} is not allowed", f"choose from {', '.join(self.choices)}")
             return value
-        if self.default is None and value in (None, "none", "auto"):
+        if self.default is None and value in (None, "auto"):
             return None
         try:
             number = int(value) if isinstance(self.default, int) else float(value)
@@ -94,10 +94,13 @@ class Method:
     mean_drifts: bool = False
 
     def make(self, **given: Any) -> Denoiser:
-        """Build the denoiser with the defaults and what is given; raise UsageError for an unknown setting."""
+        """Build the denoiser with the defaults and what is given; UsageError for a setting that is not allowed."""
+        return self.build(**{name: setting.default for name, setting in self.settings.items()} | self.check(given))
+
+    def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings ``given``, each as its type; raise UsageError for one unknown or outside its range."""
         unknown = sorted(set(given) - set(self.settings))
         if unknown:
             known = ", ".join(self.settings) or "none"
             raise UsageError(f"{self.name} has no setting {unknown[0]!r}", f"its settings: {known}")
-        chosen = {k: s.check(k, given[k]) if k in given else s.default for k, s in self.settings.items()}
-        return self.build(**chosen)
+        return {name: self.settings[name].check(name, value) for name, value in given.items()}

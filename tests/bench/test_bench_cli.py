@@ -54,6 +54,19 @@ def test_json_is_one_object(bench):
     assert len(said["table"]["rows"]) == 3
 
 
+def test_settings_are_given_with_the_method_and_a_model_with_all_of_ours(bench):
+    code, out, _ = bench(
+        *("--noises", "gaussian", "--limit", "1", "--executor", "serial", "--json"),
+        *("--methods", "medfpl:faint=0,medfpl,mean:size=5", "--model", "medfpl-experts"),
+        fast=False,
+    )
+    said = json.loads(out)
+    assert (code, said["failed"]) == (0, 0)
+    names = [f"medfpl=medfpl-experts{settings}" for settings in (":faint=0", "")] + ["mean:size=5"]
+    assert said["settings"]["methods"] == names
+    assert [row[0] for row in said["table"]["rows"]] == ["noisy", "medfpl", "medfpl (faint=0)", "mean"]
+
+
 def test_a_second_run_is_refused_then_resumed_then_replaced(bench):
     assert bench()[0] == 0
     code, _, err = bench()

@@ -15,6 +15,7 @@ from medfpl.bench.plan import (
     default_entries,
     make_plan,
 )
+from medfpl.bench.tuning import Tuned
 from medfpl.denoisers import METHODS
 from medfpl.errors import UsageError
 from medfpl.noises import NOISES
@@ -88,6 +89,17 @@ def test_a_mode_can_be_named_and_an_alias_resolved():
     assert Entry.parse("medfpl=some/run").label == "medfpl=run"
 
 
+def test_a_setting_can_be_given_and_goes_before_the_tuned_one(cases):
+    nlm = Entry.parse("nlm:search=11:h=0.5")
+    assert nlm == Entry("nlm", None, (("h", 0.5), ("search", 11)))
+    assert nlm.label == "nlm:h=0.5:search=11"
+    assert Entry.parse("medfpl=some/run:faint=3").label == "medfpl=run:faint=3"
+    tuned = nlm.tuned(Tuned.of({"h": 0.2, "patch": 3}, factor=2.0))
+    assert tuned == Tuned.of({"h": 0.5, "patch": 3, "search": 11}, factor=2.0)
+    prints = [make_plan(cases, settings(methods=(m,))).fingerprint() for m in ("mean", "mean:size=3", "mean:size=5")]
+    assert len(set(prints)) == 3
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -96,6 +108,10 @@ def test_a_mode_can_be_named_and_an_alias_resolved():
         (lambda: Entry.parse("nml"), "no method"),
         (lambda: Entry.parse("nlm=run"), "no models"),
         (lambda: Entry.parse("medfpl="), "names no model"),
+        (lambda: Entry.parse("mean:width=3"), "mean has no setting 'width'"),
+        (lambda: Entry.parse("mean:size=wide"), "needs a number"),
+        (lambda: Entry.parse("mean:size=3:size=5"), "a setting twice"),
+        (lambda: Entry.parse("medfpl:model=run"), "is no setting here"),
         (lambda: settings(methods=("mean", "mean")), "method is given twice"),
         (lambda: settings(noises=("impulse", "salt-pepper")), "noise is given twice"),
         (lambda: settings(strengths=(0.0,)), "above 0"),

@@ -66,6 +66,16 @@ def test_rows_are_in_order_and_in_all_files(whole, tmp_path):
     assert str(tmp_path) not in json.dumps(record)
 
 
+def test_a_method_with_two_settings_has_two_columns_in_all_tables(data, tmp_path):
+    swept = settings(methods=("mean:size=3", "mean:size=5"), noises=("gaussian",), tasks=("lesions",))
+    done = run(data, tmp_path / "run", settings=swept)
+    assert {r.settings for r in done.results.rows} == {'{"size": 3}', '{"size": 5}'}
+    heads = [line for line in (tmp_path / "run" / "table.md").read_text().splitlines() if "mean (size=3)" in line]
+    lesions = [line for line in heads if line.startswith("| measure")]
+    assert lesions
+    assert all("mean (size=5)" in line for line in lesions)
+
+
 def test_processes_give_the_rows_of_one_process(data, whole, tmp_path):
     two = run(data, tmp_path / "two", executor="processes", workers=2)
     assert timeless(two.results.rows) == timeless(whole.results.rows)

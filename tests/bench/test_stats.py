@@ -68,6 +68,9 @@ def test_one_model_a_noise_is_one_method() -> None:
 def test_settings_are_named_where_they_alone_differ() -> None:
     swept = [row(method="mean", settings='{"size": 3}'), row(method="mean", settings='{"size": 5}')]
     assert [stats.Labels(swept).method(r) for r in swept] == ["mean (size=3)", "mean (size=5)"]
+    beside = [row(settings="{}"), row(settings='{"faint": 3.0}')]
+    assert stats.methods_of(stats.cells(beside)) == ["medfpl", "medfpl (faint=3)"]
+    assert stats.reference_of(stats.cells(beside)) == "medfpl"
 
 
 def test_standings_rank_within_each_noise_and_share_ties() -> None:
