@@ -182,33 +182,33 @@ class Experts(nn.Module):
         without: Collection[str] = (),
         beneath: Callable[[Tensor], Tensor] | None = None,
         magnitudes: bool = True,
+        faint: float | None = None,
     ) -> tuple[Tensor, list[tuple[str, Tensor]]]:
         """Return the mean of what ``run(expert, part)`` returns for the items of ``x``, by their ``shares``.
 
-        Of what those for noise find the local mean is given back (nets.give_back). What ``beneath`` returns of the
-        image without it comes on top; then what the correctors, one after the other, find in the image without both,
-        not without ``artifacts``; those for the artifacts in ``without`` are not asked. Of those asked also the
-        artifact and how much each item's was believed, (B,). Without ``magnitudes``, as in CT, faint noise is never
-        that of magnitude images, whatever the router says.
+        Of what those for noise find the local mean is given back (nets.give_back, whose ``most`` is ``faint``). What
+        ``beneath`` returns of the image without it comes on top; then what the correctors, one after the other, find
+        in the image without both and without that mean, not without ``artifacts``; those for the artifacts in
+        ``without`` are not asked. Of those asked also the artifact and how much each item's was believed, (B,). Without
+        ``magnitudes``, as in CT, faint noise is never that of magnitude images, whatever the router says.
         """
         shares = self.shares(x, artifacts)
-        noise = torch.zeros_like(x)
+        parts = torch.cat([torch.zeros_like(x)] * 2, 1)  # of the noise: what is taken, and the mean given back
         for k, (share, expert) in enumerate(zip(shares.unbind(1), self.experts, strict=True)):
             assert isinstance(expert, Part)
             if torch.jit.is_tracing():  # which experts are asked is no part of a traced graph: all are
-                noise = noise + share.view(-1, 1, 1, 1) * self._without_mean(k, run(expert, x), x)
+                parts = parts + share.view(-1, 1, 1, 1) * self._parts(k, run, x, faint)
                 continue
             at = share.nonzero()[:, 0]
             if not len(at):
                 continue
-            found = self._without_mean(k, run(expert, x[at]), x[at])
+            found = self._parts(k, run, x[at], faint)
             if self.config.offset[k] and not magnitudes:
-                faint = is_faint(found).nonzero()[:, 0]
-                if len(faint):
-                    first = x[at[faint]]
-                    found[faint] = self._without_mean(0, run(self.experts[0], first), first)  # type: ignore[arg-type]
-            noise[at] += share[at].view(-1, 1, 1, 1) * found
-        noise = noise.masked_fill(blank(x), 0)
+                mild = is_faint(found.sum(1, keepdim=True)).nonzero()[:, 0]
+                if len(mild):
+                    found[mild] = self._parts(0, run, x[at[mild]], faint)
+            parts[at] += share[at].view(-1, 1, 1, 1) * found
+        noise, mean = parts.masked_fill(blank(x), 0).split(1, 1)
         if beneath is not None:
             noise = noise + beneath(x - noise)
         beliefs: list[tuple[str, Tensor]] = []
@@ -218,18 +218,25 @@ class Experts(nn.Module):
             assert isinstance(corrector, Part)
             if config.noise in without:
                 continue
-            image = x - noise
+            image = x - noise - mean
             artifact = run(corrector, image)
             believed = belief(artifact, image, config)
             beliefs.append((config.noise, believed))
             noise = noise + believed.view(-1, 1, 1, 1) * artifact
         return noise, beliefs
 
-    def _without_mean(self, index: int, noise: Tensor, image: Tensor) -> Tensor:
-        """Return an expert's noise without what of it is anatomy; what one for artifacts finds is none of either."""
+    def _parts(self, index: int, run: Callable[[Part, Tensor], Tensor], image: Tensor, faint: float | None) -> Tensor:
+        """Return an expert's noise without what of it is anatomy, and that, (B, 2, H, W).
+
+        What one for artifacts finds is none of either.
+        """
+        expert = self.experts[index]
+        assert isinstance(expert, Part)
+        noise = run(expert, image)
         if not self.config.random[index]:
-            return noise
-        return without_local_mean(noise, image, offset=self.config.offset[index])
+            return torch.cat([noise, torch.zeros_like(noise)], 1)
+        left = without_local_mean(noise, image, offset=self.config.offset[index], most=faint)
+        return torch.cat([left, noise - left], 1)
 
 
 def is_faint(noise: Tensor) -> Tensor:

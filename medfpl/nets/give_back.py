@@ -10,8 +10,9 @@ from torch import Tensor
 
 from medfpl.nets.correctors import smooth_step
 
-# Standard deviations in pixels of the Gaussians to take the mean with, the first of which gives most back.
-WIDTHS = (1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0)
+# Standard deviations in pixels of the Gaussians to take the mean with, the first of which gives most back. Those below
+# NARROWEST, by which a quarter of white noise comes back, are only for who asks for more.
+WIDTHS, NARROWEST = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0), 1.5
 # What is given back is noise for the most part: at most this share of what was taken, and on average this much, in
 # working units: 6 HU of 2000 where the noise is STRONG, and by this power of the ratio more where it is weaker, for the
 # fainter the noise the more of a lesion comes back; of noise with an offset 20 HU.
@@ -27,10 +28,10 @@ _BINS = 32
 def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool, most: float | None = None) -> Tensor:
     """Return ``noise`` (B, 1, H, W) as found in ``image`` less its local mean, working units.
 
-    The mean is over the narrowest of WIDTHS for which its root mean square within the patient is at most ``most``, by
-    default a bound that depends on the noise, and SHARE of the noise's; where it is for none, ``noise`` comes out as it
-    is. With ``offset`` the noise has a mean of its own for every intensity, as that of magnitude images, and this mean
-    stays in it.
+    The mean is over the narrowest of WIDTHS for which its root mean square within the patient is at most ``most``; by
+    default from NARROWEST on, and at most a bound that depends on the noise, and SHARE of the noise's. Where it is for
+    none, ``noise`` comes out as it is. With ``offset`` the noise has a mean of its own for every intensity, as that of
+    magnitude images, and this mean stays in it.
     """
     kept_as, noise, image = noise.dtype, noise.float(), image.float()
     clean = image - noise
@@ -43,11 +44,13 @@ def without_local_mean(noise: Tensor, image: Tensor, *, offset: bool, most: floa
     if most is None:
         weaker = (STRONG / level.clamp_min(1e-6)) ** POWER
         bound = torch.full_like(level, MOST_WITH_OFFSET) if offset else MOST * weaker
+        limit = torch.minimum(SHARE * level, bound)
+        widths = [w for w in WIDTHS if w >= NARROWEST]
     else:
-        bound = torch.full_like(level, most)
-    limit = torch.minimum(SHARE * level, bound)
+        limit = torch.full_like(level, most)
+        widths = list(WIDTHS)
     left, searching = noise, magnitude.square() > SPARSE * square
-    for width in WIDTHS:
+    for width in widths:
         if not (torch.jit.is_tracing() or searching.any()):
             break
         mean = _blur(random, width) * inside

@@ -9,6 +9,7 @@ from medfpl.errors import UsageError
 from medfpl.nets.correctors import CorrectorConfig
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import build_experts, with_correctors
+from medfpl.nets.give_back import without_local_mean
 from medfpl.nets.unet import UNetConfig, build_unet
 from medfpl.nets.weights import save_net
 
@@ -134,6 +135,40 @@ def test_correctors_see_the_image_without_the_stripes_that_noise_hid(tmp_path, m
     assert len(seen) == len(ALL)
     assert all((x - plain).square().mean() < 1e-6 for x in seen)
     assert (done.result - plain).square().mean() < 1e-6
+
+
+@pytest.mark.parametrize("faint", [0, "auto", "3"])
+def test_correctors_do_not_see_the_noise_that_comes_back_for_faint_lesions(tmp_path, monkeypatch, faint):
+    plain = 0.5 + 0.1 * image(1, 1, 96, 96)
+    noise = 0.02 * torch.randn(plain.shape, generator=torch.Generator().manual_seed(5))
+    denoiser = with_all(tmp_path / "run", undo="none", faint=faint)
+    seen = []
+
+    def run(self, net, x):
+        if net in [*self.net.experts]:
+            return noise
+        seen.append(x)
+        return torch.zeros_like(x)
+
+    monkeypatch.setattr(NetworkDenoiser, "_run", run)
+    left = denoiser.denoise(plain + noise)
+    assert len(seen) == len(ALL)
+    for x in seen:
+        torch.testing.assert_close(x, plain)
+    most = None if faint == "auto" else float(faint) / 100
+    torch.testing.assert_close(left, plain + noise - without_local_mean(noise, plain + noise, offset=False, most=most))
+    assert torch.allclose(left, plain, atol=1e-6) == (faint == 0)
+
+
+@pytest.mark.parametrize(("faint", "reason"), [("11", "outside 0 to 10"), ("none", "needs a number")])
+def test_how_much_may_come_back_is_checked(tmp_path, faint, reason):
+    with pytest.raises(UsageError, match=reason):
+        with_all(tmp_path / "run", faint=faint)
+
+
+def test_a_single_network_gives_nothing_back_and_says_so(run):
+    with pytest.raises(UsageError, match="tiny gives no local means back"):
+        METHODS.get("medfpl").make(model=str(run), faint=1)
 
 
 def test_what_cannot_be_undone_is_told(run):

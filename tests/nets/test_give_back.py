@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from medfpl.bench.tasks.planting import contrast_recovery, disc, distances
-from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, POWER, SHARE, STRONG, WIDTHS, without_local_mean
+from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, NARROWEST, POWER, SHARE, STRONG, WIDTHS, without_local_mean
 
 SIDE = 257
 
@@ -42,7 +42,7 @@ def test_a_faint_lesion_that_was_taken_for_noise_comes_back(diameter, level):
     without, with_ = (without_local_mean(noise + x, tissue + noise + x, offset=False) for x in (0 * faint, faint))
     kept = (faint + without - with_)[0, 0].double()
     # White noise of sd s has in a mean over a Gaussian of w pixels the sd s / (2 sqrt(pi) w).
-    quiet = [w for w in WIDTHS if level / (2 * pi**0.5 * w) <= bound(level)]
+    quiet = [w for w in WIDTHS if w >= NARROWEST and level / (2 * pi**0.5 * w) <= bound(level)]
     shape = lesion(diameter)[0, 0].double()
     wanted = contrast_recovery(torch.from_numpy(gaussian_filter(shape.numpy(), quiet[0])), shape)
     assert float(contrast_recovery(kept, faint[0, 0].double())) == pytest.approx(float(wanted), abs=0.01)
@@ -51,8 +51,8 @@ def test_a_faint_lesion_that_was_taken_for_noise_comes_back(diameter, level):
 
 def test_mild_noise_comes_back_by_a_share_of_it_however_smooth():
     smooth = torch.from_numpy(gaussian_filter(white(0.004).numpy(), (0, 0, 0.5, 0.5)))
-    back = {w: rms(torch.from_numpy(gaussian_filter(smooth.numpy(), (0, 0, w, w)))) for w in WIDTHS}
-    assert SHARE * rms(smooth) < back[WIDTHS[0]] < bound(rms(smooth))  # the bound alone would give all of it back
+    back = {w: rms(torch.from_numpy(gaussian_filter(smooth.numpy(), (0, 0, w, w)))) for w in WIDTHS if w >= NARROWEST}
+    assert SHARE * rms(smooth) < back[NARROWEST] < bound(rms(smooth))  # the bound alone would give all of it back
     given = rms(smooth - without_local_mean(smooth, 0.5 + smooth, offset=False))
     assert 0 < given <= SHARE * rms(smooth)
 
@@ -63,6 +63,15 @@ def test_in_noise_so_strong_that_no_mean_is_quiet_enough_all_is_taken(offset, mo
     strongest = quietest if offset else (quietest * STRONG**POWER) ** (1 / (1 + POWER))  # where both sides meet
     noise = white(1.2 * strongest)
     assert torch.equal(without_local_mean(noise, 0.5 + noise, offset=offset), noise)
+
+
+def test_who_asks_for_more_gets_the_narrowest_mean_that_is_quiet_enough_and_for_0_none():
+    noise = white(0.05)
+    for width in (1.0, 2.5):
+        comes_back = 0.05 / (2 * pi**0.5 * width)
+        left = without_local_mean(noise, 0.5 + noise, offset=False, most=1.08 * comes_back)
+        assert rms(noise - left) == pytest.approx(comes_back, rel=0.1)
+    assert torch.equal(without_local_mean(noise, 0.5 + noise, offset=False, most=0.0), noise)
 
 
 def test_an_impulse_is_no_measurement():
@@ -88,7 +97,7 @@ def test_an_offset_that_depends_on_the_intensity_stays_in_the_noise():
     left = without_local_mean(noise, shade + noise, offset=True)
     columns = (left - noise).mean(-2)
     assert float(columns.abs().max()) < 0.002 < float(lifted.min())
-    assert rms(left - noise) == pytest.approx(0.02 / (2 * pi**0.5 * WIDTHS[0]), rel=0.1)
+    assert rms(left - noise) == pytest.approx(0.02 / (2 * pi**0.5 * NARROWEST), rel=0.1)
 
 
 def test_an_item_does_not_feel_its_neighbours():

@@ -37,18 +37,24 @@ ON_REQUEST = frozenset(("susceptibility", "field-inhomogeneity"))
 CORRECTING = ("auto", "all", "none")
 # An artifact of which at least this share of what its corrector found is taken counts as corrected.
 CORRECTED = 0.5
+# Percent of the range. In a mean over one pixel, the narrowest, is no more of any noise that leaves an image to see.
+MOST_FAINT = 10.0
 FADE = 64  # pixels to either side of a seam, where a network sees its tile as a whole
 
 
 @dataclass(frozen=True)
 class NetworkDenoiser:
-    """A loaded network behind the Denoiser contract."""
+    """A loaded network behind the Denoiser contract.
+
+    ``faint`` bounds what comes back of local means, working units (nets.give_back); None: the bound of the default.
+    """
 
     net: "Net"
     model: Model
     device: str = "cpu"
     undoes: tuple[str, ...] = ()
     corrects: str = "auto"
+    faint: float | None = None
     whole_pixels: int = WHOLE_PIXELS
     tile: int = TILE
 
@@ -81,7 +87,9 @@ class NetworkDenoiser:
                 return hidden
 
             if isinstance(self.net, Experts):
-                noise, beliefs = self.net.blend(seen, self._run, asked, without, beneath, magnitudes=kind != "ct")
+                noise, beliefs = self.net.blend(
+                    seen, self._run, asked, without, beneath, magnitudes=kind != "ct", faint=self.faint
+                )
             else:
                 noise, beliefs = self._run(self.net, seen), []
                 noise = noise + beneath(seen - noise)
@@ -128,7 +136,7 @@ def worth_taking(noise: Tensor, x: Tensor) -> Tensor:
     return torch.maximum(smooth_step(mean, *MEAN_CHANGE), smooth_step(largest, *LARGEST_CHANGE))
 
 
-def _build(model: str | None, device: str, undo: str, correct: str) -> NetworkDenoiser:
+def _build(model: str | None, device: str, undo: str, correct: str, faint: float | None) -> NetworkDenoiser:
     if correct not in CORRECTING:
         raise UsageError(f"correct={correct} is not allowed", f"one of {', '.join(CORRECTING)}")
     undoes = tuple(undo.split("+")) if undo != "none" else ()
@@ -137,7 +145,9 @@ def _build(model: str | None, device: str, undo: str, correct: str) -> NetworkDe
             raise UsageError(f"undo={undo} is not allowed", f"none, or of {', '.join(INVERSES)}, joined by +")
     found = find_model(model)
     net = load_net(found, device)
-    return NetworkDenoiser(net, found, device, undoes, correct)
+    if faint is not None and not isinstance(net, Experts):
+        raise UsageError(f"{found.card.name} gives no local means back", "faint is for models of experts")
+    return NetworkDenoiser(net, found, device, undoes, correct, None if faint is None else faint / 100)
 
 
 METHOD = Method(
@@ -153,6 +163,13 @@ METHOD = Method(
             "auto",
             "artifacts that correctors undo: all; none; auto: where the kind is known some, of MR alone",
             text=True,
+        ),
+        "faint": Setting(
+            None,
+            "how much of what was taken may come back as a local mean, rms, percent of the range: at 0 errors are "
+            "least, at 3 faint lesions stay and noise too; auto lies between",
+            0,
+            MOST_FAINT,
         ),
         "undo": Setting("+".join(INVERSES), "artifacts that are looked for and undone first (none: none)", text=True),
     },
