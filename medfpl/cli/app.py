@@ -56,8 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _forgiving_streams()
     output = Output()
     try:
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        if "" in arguments:  # as a path it would be the current folder, and all in it
+            raise UsageError("an argument is empty", "is a variable of the shell not set?")
         with _terminate_like_interrupt():
-            code = app(args=None if argv is None else list(argv), prog_name="medfpl", standalone_mode=False)
+            code = app(args=arguments, prog_name="medfpl", standalone_mode=False)
         sys.stdout.flush()
         return int(code or EXIT_OK)
     except MedfplError as error:

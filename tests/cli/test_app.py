@@ -44,6 +44,12 @@ def test_usage_errors_are_one_line_and_a_hint(medfpl: Run, arguments: tuple[str,
     assert hint.startswith("hint: see 'medfpl")
 
 
+def test_an_empty_argument_is_not_the_current_folder(medfpl: Run) -> None:
+    result = medfpl("denoise", "")
+    assert (result.code, result.out) == (2, "")
+    assert "error: an argument is empty" in result.err
+
+
 def test_a_group_without_a_command_shows_its_help(medfpl: Run) -> None:
     result = medfpl("models")
     assert result.code == 2
