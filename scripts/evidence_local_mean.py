@@ -25,7 +25,7 @@ from medfpl.training.metrics import psnr, ssim
 
 NOISES_TAKEN = ("gaussian", "poisson", "speckle", "rician", "noncentral-chi")
 STRENGTHS = (0.2, 0.5)
-FAINT = ("0.2", "0.4", "0.7", "1", "3")
+FAINT = ("0.2", "0.4", "0.7", "1", "2", "3")
 
 HEAD = """\
 # Giving local means back
