@@ -23,7 +23,6 @@ from medfpl.bench.tasks.regions import classes, local_sd, plane
 from medfpl.bench.tasks.spectra import power_spectrum
 from medfpl.denoisers.methods.medfpl import NetworkDenoiser
 from medfpl.io import read
-from medfpl.nets.correctors import belief
 from medfpl.nets.experts import LEAST, Experts
 from medfpl.nets.weights import find_model
 from medfpl.noises import NOISES, corrupt
@@ -284,7 +283,7 @@ def routes(cases: Sequence[Case], native: Sequence[Case], engine: Engine) -> Ite
         "## Who is asked\n\nThe mean share of each expert in the result, by noise and strength, after what is "
         "undone first. One of random noise "
         f"counts from a share of {LEAST:g} on, one of artifacts from {net.config.certain:g}; where none does, the "
-        "first. Then how much of what each corrector finds is believed.\n\n"
+        "first. Then how much of what each corrector finds is believed, one after the other.\n\n"
         + table(("", *families, *(f"corrector: {c.noise}" for c in net.config.correctors)), rows)
     )
 
@@ -292,11 +291,8 @@ def routes(cases: Sequence[Case], native: Sequence[Case], engine: Engine) -> Ite
 def _asked(net: Experts, x: Tensor) -> Tensor:
     """Return the experts' shares and how much each corrector is believed, of one image (1, 1, H, W)."""
     with torch.inference_mode():
-        denoised = x - net.blend(x, lambda expert, part: expert(part), artifacts=False)[0]
-        pairs = zip(net.correctors, net.config.correctors, strict=True)
-        return torch.cat(
-            [net.shares(x)[0], *(belief(corrector(denoised), denoised, config) for corrector, config in pairs)]
-        )
+        _, beliefs = net.blend(x, lambda expert, part: expert(part))
+        return torch.cat([net.shares(x)[0], *(believed for _, believed in beliefs)])
 
 
 def spectra(engine: Engine, picture: Path) -> str:

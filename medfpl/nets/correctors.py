@@ -16,6 +16,8 @@ from medfpl.nets.parts import Shape
 # 0.012 will do: of whole heads and knees that were folded 0.024 and more, of the first slices at most 0.006.
 ENOUGH = 0.05
 SURE = 1.4  # times what may be found by mistake: from there on a finding counts fully
+# An artifact that was undone is not found again; what is, in the root mean square by this share, is the anatomy's.
+AGAIN = (0.5, 0.54)
 
 
 @dataclass(frozen=True)
@@ -55,3 +57,9 @@ def belief(found: Tensor, image: Tensor, config: CorrectorConfig) -> Tensor:
     size, edges = strength(found, image)
     limits = ((size, config.size), (edges, config.edges))
     return torch.minimum(*(smooth_step(value, limit, SURE * limit) for value, limit in limits)) * enough
+
+
+def gone(found: Tensor, again: Tensor) -> Tensor:
+    """Return how much of what was ``found`` (B, 1, H, W) to believe where ``again`` is found without it, (B,)."""
+    first, second = (part.square().sum((1, 2, 3)) for part in (found, again))
+    return 1 - smooth_step((second / (first + torch.finfo(first.dtype).tiny)).sqrt(), *AGAIN)

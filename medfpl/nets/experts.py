@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medfpl.nets.correctors import CorrectorConfig, belief
+from medfpl.nets.correctors import CorrectorConfig, belief, gone
 from medfpl.nets.drunet import global_statistics, local_statistics
 from medfpl.nets.give_back import without_local_mean
 from medfpl.nets.parts import Part, Shape, part_of, shape_to_json
@@ -221,6 +221,8 @@ class Experts(nn.Module):
             image = x - noise - mean
             artifact = run(corrector, image)
             believed = belief(artifact, image, config)
+            if torch.jit.is_tracing() or believed.any():
+                believed = believed * gone(artifact, run(corrector, image - artifact))
             beliefs.append((config.noise, believed))
             noise = noise + believed.view(-1, 1, 1, 1) * artifact
         return noise, beliefs

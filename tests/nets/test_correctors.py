@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medfpl.errors import BadInput
-from medfpl.nets.correctors import SURE, CorrectorConfig, belief, smooth_step, strength
+from medfpl.nets.correctors import AGAIN, SURE, CorrectorConfig, belief, gone, smooth_step, strength
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import Experts, build_experts, with_correctors
 from medfpl.nets.shading import ShadingConfig, build_shading
@@ -65,6 +65,13 @@ def test_where_there_is_next_to_no_anatomy_nothing_is_believed():
     assert belief(0.5 * x, x, CORRECTOR).tolist() == [0, 1]
 
 
+def test_what_is_found_again_when_it_was_undone_was_no_artifact():
+    found = torch.randn(5, 1, 8, 8, generator=seeded(0))
+    share = torch.tensor([0.0, AGAIN[0], sum(AGAIN) / 2, AGAIN[1], 1.0]).view(-1, 1, 1, 1)
+    assert gone(found, -share * found).tolist() == pytest.approx([1, 1, 0.5, 0, 0], abs=1e-4)
+    assert torch.isfinite(gone(torch.zeros_like(found), found)).all()
+
+
 def test_a_smooth_step_rises_from_0_to_1():
     values = smooth_step(torch.tensor([-1.0, 2.0, 2.5, 3.0, 4.0, 9.0]), 2.0, 4.0)
     assert values.tolist() == pytest.approx([0, 0, 0.15625, 0.5, 1, 1])
@@ -79,22 +86,29 @@ def test_nothing_is_believed_of_black_or_narrow_images_that_are_not_finite(shape
 def test_a_corrector_is_asked_about_the_denoised_image_and_not_without_artifacts(net):
     x = torch.rand(2, 1, 24, 32, generator=seeded(3))
     asked = []
+    again = 0.25 * torch.tensor([0.1, sum(AGAIN) / 2]).view(-1, 1, 1, 1)
 
     def run(expert, part):
         asked.append((expert, part))
-        return 0.25 * part
+        # Without what it found, a corrector finds of it a tenth in the first item, and half in the second.
+        first = len([e for e, _ in asked if e is expert]) == 1
+        return 0.25 * part if first else again / 0.75 * part
 
     noise, beliefs = net.blend(x, run)
-    assert [expert for expert, _ in asked] == [net.experts[0], *net.correctors]
+    correctors = [corrector for corrector in net.correctors for _ in range(2)]
+    assert [expert for expert, _ in asked] == [net.experts[0], *correctors]
     image = 0.75 * x
     assert [name for name, _ in beliefs] == ["chemical-shift", "wrap-around"]
     # The second is asked about the first's result.
-    for (_, part), config, (_, told) in zip(asked[1:], (CORRECTOR, SHADING), beliefs, strict=True):
+    for (_, part), (_, without), config, (_, told) in zip(
+        asked[1::2], asked[2::2], (CORRECTOR, SHADING), beliefs, strict=True
+    ):
         assert torch.allclose(part, image)
-        trusted = belief(0.25 * image, image, config)
+        assert torch.allclose(without, 0.75 * image)
+        trusted = belief(0.25 * image, image, config) * torch.tensor([1.0, 0.5])
         assert trusted.min() > 0
         assert trusted.min() < 1
-        assert torch.allclose(trusted, told)
+        assert torch.allclose(trusted, told, atol=1e-4)
         image = image - trusted.view(-1, 1, 1, 1) * 0.25 * image
     assert torch.allclose(x - noise, image)
     asked.clear()
