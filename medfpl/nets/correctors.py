@@ -17,7 +17,8 @@ from medfpl.nets.parts import Shape
 ENOUGH = 0.05
 SURE = 1.4  # times what may be found by mistake: from there on a finding counts fully
 # An artifact that was undone is not found again; what is, in the root mean square by this share, is the anatomy's.
-AGAIN = (0.5, 0.54)
+# Of fields less stays than of motion, and more of smooth anatomy resembles them.
+AGAIN, SHADED_AGAIN = (0.5, 0.54), (0.45, 0.48)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def belief(found: Tensor, image: Tensor, config: CorrectorConfig) -> Tensor:
     return torch.minimum(*(smooth_step(value, limit, SURE * limit) for value, limit in limits)) * enough
 
 
-def gone(found: Tensor, again: Tensor) -> Tensor:
+def gone(found: Tensor, again: Tensor, config: CorrectorConfig) -> Tensor:
     """Return how much of what was ``found`` (B, 1, H, W) to believe where ``again`` is found without it, (B,)."""
     first, second = (part.square().sum((1, 2, 3)) for part in (found, again))
-    return 1 - smooth_step((second / (first + torch.finfo(first.dtype).tiny)).sqrt(), *AGAIN)
+    share = (second / (first + torch.finfo(first.dtype).tiny)).sqrt()
+    return 1 - smooth_step(share, *(SHADED_AGAIN if config.noise == "field-inhomogeneity" else AGAIN))

@@ -222,7 +222,7 @@ class Experts(nn.Module):
             artifact = run(corrector, image)
             believed = belief(artifact, image, config)
             if torch.jit.is_tracing() or believed.any():
-                believed = believed * gone(artifact, run(corrector, image - artifact))
+                believed = believed * gone(artifact, run(corrector, image - artifact), config)
             beliefs.append((config.noise, believed))
             noise = noise + believed.view(-1, 1, 1, 1) * artifact
         return noise, beliefs

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medfpl.errors import BadInput
-from medfpl.nets.correctors import AGAIN, SURE, CorrectorConfig, belief, gone, smooth_step, strength
+from medfpl.nets.correctors import AGAIN, SHADED_AGAIN, SURE, CorrectorConfig, belief, gone, smooth_step, strength
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import Experts, build_experts, with_correctors
 from medfpl.nets.shading import ShadingConfig, build_shading
@@ -15,7 +15,7 @@ from medfpl.nets.weights import find_model, load_net, save_net
 
 SHAPE = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
 CORRECTOR = CorrectorConfig(SHAPE, "chemical-shift", size=0.05, edges=0.3)
-SHADING = CorrectorConfig(ShadingConfig(width=4, depth=2), "wrap-around", size=0.2, edges=0.01)
+SHADING = CorrectorConfig(ShadingConfig(width=4, depth=2), "field-inhomogeneity", size=0.2, edges=0.01)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -65,11 +65,12 @@ def test_where_there_is_next_to_no_anatomy_nothing_is_believed():
     assert belief(0.5 * x, x, CORRECTOR).tolist() == [0, 1]
 
 
-def test_what_is_found_again_when_it_was_undone_was_no_artifact():
+@pytest.mark.parametrize(("config", "limits"), [(CORRECTOR, AGAIN), (SHADING, SHADED_AGAIN)])
+def test_what_is_found_again_when_it_was_undone_was_no_artifact(config, limits):
     found = torch.randn(5, 1, 8, 8, generator=seeded(0))
-    share = torch.tensor([0.0, AGAIN[0], sum(AGAIN) / 2, AGAIN[1], 1.0]).view(-1, 1, 1, 1)
-    assert gone(found, -share * found).tolist() == pytest.approx([1, 1, 0.5, 0, 0], abs=1e-4)
-    assert torch.isfinite(gone(torch.zeros_like(found), found)).all()
+    share = torch.tensor([0.0, limits[0], sum(limits) / 2, limits[1], 1.0]).view(-1, 1, 1, 1)
+    assert gone(found, -share * found, config).tolist() == pytest.approx([1, 1, 0.5, 0, 0], abs=1e-4)
+    assert torch.isfinite(gone(torch.zeros_like(found), found, config)).all()
 
 
 def test_a_smooth_step_rises_from_0_to_1():
@@ -86,19 +87,22 @@ def test_nothing_is_believed_of_black_or_narrow_images_that_are_not_finite(shape
 def test_a_corrector_is_asked_about_the_denoised_image_and_not_without_artifacts(net):
     x = torch.rand(2, 1, 24, 32, generator=seeded(3))
     asked = []
-    again = 0.25 * torch.tensor([0.1, sum(AGAIN) / 2]).view(-1, 1, 1, 1)
+    limits = dict(zip(net.correctors, (AGAIN, SHADED_AGAIN), strict=True))
 
     def run(expert, part):
+        first = all(e is not expert for e, _ in asked)
         asked.append((expert, part))
-        # Without what it found, a corrector finds of it a tenth in the first item, and half in the second.
-        first = len([e for e, _ in asked if e is expert]) == 1
-        return 0.25 * part if first else again / 0.75 * part
+        if first:
+            return 0.25 * part
+        # Without what it found, it finds of it a tenth in the first item, and in the second too much by half.
+        again = torch.tensor([0.1, sum(limits[expert]) / 2]).view(-1, 1, 1, 1)
+        return again * 0.25 / 0.75 * part
 
     noise, beliefs = net.blend(x, run)
     correctors = [corrector for corrector in net.correctors for _ in range(2)]
     assert [expert for expert, _ in asked] == [net.experts[0], *correctors]
     image = 0.75 * x
-    assert [name for name, _ in beliefs] == ["chemical-shift", "wrap-around"]
+    assert [name for name, _ in beliefs] == ["chemical-shift", "field-inhomogeneity"]
     # The second is asked about the first's result.
     for (_, part), (_, without), config, (_, told) in zip(
         asked[1::2], asked[2::2], (CORRECTOR, SHADING), beliefs, strict=True
@@ -118,7 +122,7 @@ def test_a_corrector_is_asked_about_the_denoised_image_and_not_without_artifacts
 
 
 def test_a_model_with_correctors_is_saved_and_read(net, tmp_path):
-    assert net.config.noises == ["gaussian", "chemical-shift", "wrap-around"]
+    assert net.config.noises == ["gaussian", "chemical-shift", "field-inhomogeneity"]
     save_net(net, tmp_path / "run", {"name": "tiny", "role": "denoiser", "summary": "a test"})
     read = load_net(find_model(tmp_path / "run"))
     assert read.config == net.config
