@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -179,6 +180,10 @@ def _as_stored(raw: npt.NDArray[Any], head: FrameHead, bits: tuple[int, int], si
     return values.astype(np.dtype(f"{'i' if signed else 'u'}{allocated // 8}"))
 
 
+# A decoding process bounds its own CPU time; on a busy machine that takes so many times as long by the clock.
+_PATIENCE = 10
+
+
 class _Worker:
     """One decoding process."""
 
@@ -254,14 +259,18 @@ class _Workers:
         # What a good frame needs: openjpeg holds 4 bytes a pixel several times over, and libraries are loaded.
         memory = (128 << 20) + 32 * size
         asked = {**wanted, "seconds": limits.child_seconds, "memory": memory, "most_memory": limits.child_bytes}
-        worker = self._take()
+        worker, patience = self._take(), _PATIENCE * limits.child_seconds
+        started = time.monotonic()
         try:
-            reply = worker.ask(asked, frame, size, limits.child_seconds)
+            reply = worker.ask(asked, frame, size, patience)
         except BaseException:
             worker.stop()
             raise
         if reply is None:
+            late = time.monotonic() - started >= patience
             worker.stop()
+            if late or worker.process.returncode == -signal.SIGXCPU:
+                raise BadInput("its compressed pixel data takes too long to decode")
             raise BadInput("its compressed pixel data is damaged")
         self._give(worker)
         status, pixels = reply

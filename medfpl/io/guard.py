@@ -22,7 +22,8 @@ class Limits:
     ``max_bytes`` of the file itself; ``max_pixels`` over all frames. Of DICOM structure: sequences nested
     ``max_depth`` deep, ``max_elements`` elements and ``max_items`` sequence items (each an object in memory),
     ``max_header`` bytes beside the pixels, and ``max_inflated`` bytes of a deflated data set. The process that
-    decodes compressed frames gets ``child_bytes`` of address space at most and ``child_seconds`` a frame.
+    decodes compressed frames gets ``child_bytes`` of address space at most and ``child_seconds`` of CPU time a
+    frame.
     """
 
     max_bytes: int = 4096 * _MIB

@@ -201,23 +201,34 @@ def test_twelve_bit_jpeg_names_its_package():
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("code", "reason"),
     [
-        "import os; os.abort()",
-        "import sys; sys.stdin.buffer.readline(); import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
-        "import time; time.sleep(60)",
-        "import sys; sys.stdin.buffer.readline(); sys.stdout.buffer.write(b'+' + b'\\xff' * 8); sys.stdout.flush()",
-        "import sys; sys.stdin.buffer.readline(); sys.stdout.buffer.write(b'+' + b'\\1' + bytes(7) + b'x')",
-        "raise SystemExit(0)",
+        ("import os; os.abort()", "damaged"),
+        ("import sys; sys.stdin.buffer.readline(); import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "damaged"),
+        ("import time; time.sleep(60)", "too long"),
+        (
+            "import sys; sys.stdin.buffer.readline(); import os, signal; os.kill(os.getpid(), signal.SIGXCPU)",
+            "too long",
+        ),
+        (
+            "import sys; sys.stdin.buffer.readline(); sys.stdout.buffer.write(b'+' + b'\\xff' * 8); sys.stdout.flush()",
+            "damaged",
+        ),
+        (
+            "import sys; sys.stdin.buffer.readline(); sys.stdout.buffer.write(b'+' + b'\\1' + bytes(7) + b'x')",
+            "damaged",
+        ),
+        ("raise SystemExit(0)", "damaged"),
     ],
-    ids=["abort", "segfault", "hang", "absurd length", "too few pixels", "gone"],
+    ids=["abort", "segfault", "hang", "out of CPU time", "absurd length", "too few pixels", "gone"],
 )
-def test_whatever_becomes_of_the_child_is_a_refusal(monkeypatch, tmp_path, code):
+def test_whatever_becomes_of_the_child_is_a_refusal(monkeypatch, tmp_path, code, reason):
     script = tmp_path / "worker.py"
     script.write_text(code)
     monkeypatch.setattr(frames, "_WORKER", script)
     monkeypatch.setattr(frames, "_WORKERS", frames._Workers())
-    with pytest.raises(BadInput, match="damaged"):
+    monkeypatch.setattr(frames, "_PATIENCE", 1)
+    with pytest.raises(BadInput, match=reason):
         decode_frame(j2k(smooth("u1", 8), 8), JPEG2000Lossless, SHAPE, (8, 8), False, Limits(child_seconds=1.0))
     frames._WORKERS.close()
 
