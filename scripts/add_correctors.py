@@ -1,11 +1,11 @@
 """Make a model of experts and correctors: networks trained for an artifact that are asked about the denoised image.
 
-    python scripts/add_correctors.py STORE MODEL RUN:NOISE:SIZE:EDGES[:ENOUGH] ... -o FOLDER [--images 8]
+    python scripts/add_correctors.py STORE MODEL RUN:NOISE:SIZE:EDGES[:ENOUGH[:AGAIN:GONE]] ... -o FOLDER [--images 8]
 
 MODEL is a model or run of experts. Each RUN is one of a network that undoes NOISE (drunet, shading, field or unfold);
 they are asked in this order, each about what those before it left. SIZE and EDGES are what it may find by mistake,
-ENOUGH how much anatomy there must be (nets.correctors). To choose them the script prints what it finds in validation
-images: clean and with each corruption, strengths 0.5 and 0.15.
+ENOUGH how much anatomy there must be, AGAIN and GONE how much it may find again (nets.correctors). To choose the first
+three the script prints what it finds in validation images: clean and with each corruption, strengths 0.5 and 0.15.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from medfpl.denoisers.methods.medfpl import NetworkDenoiser
 from medfpl.inverse import INVERSES
-from medfpl.nets.correctors import CorrectorConfig, belief, strength
+from medfpl.nets.correctors import AGAIN, CorrectorConfig, belief, strength
 from medfpl.nets.experts import Experts, with_correctors
 from medfpl.nets.parts import Part
 from medfpl.nets.weights import find_model, load_net, save_net
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("model")
-    parser.add_argument("correctors", nargs="+", metavar="RUN:NOISE:SIZE:EDGES[:ENOUGH]")
+    parser.add_argument("correctors", nargs="+", metavar="RUN:NOISE:SIZE:EDGES[:ENOUGH[:AGAIN:GONE]]")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--images", type=int, default=8)
     args = parser.parse_args()
@@ -44,11 +44,15 @@ def main() -> None:
         parser.error(f"{args.model} is no model of experts")
     chosen: list[tuple[CorrectorConfig, Part]] = []
     for entry in args.correctors:
-        run, noise, *limits = entry.split(":")
+        run, noise, *values = entry.split(":")
+        if len(values) not in (2, 3, 5):
+            parser.error(f"{entry}: not SIZE:EDGES, SIZE:EDGES:ENOUGH or all five limits")
+        limits = [float(value) for value in values]
         corrector = load_net(find_model(run))
         if not isinstance(corrector, Part):
             parser.error(f"{run} is no network for an artifact")
-        config = CorrectorConfig(corrector.config, NOISES.resolve(noise), *map(float, limits))
+        again = (limits[3], limits[4]) if limits[3:] else AGAIN
+        config = CorrectorConfig(corrector.config, NOISES.resolve(noise), *limits[:3], again=again)
         chosen.append((config, corrector))
     denoiser = NetworkDenoiser(with_correctors(net, []), model, undoes=tuple(INVERSES))
     print(

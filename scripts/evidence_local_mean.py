@@ -18,7 +18,17 @@ from medfpl.bench.data import DataSettings, find_cases
 from medfpl.bench.tasks.base import Trial
 from medfpl.bench.tasks.kinds.lesions import run as lesions
 from medfpl.denoisers import METHODS, Denoiser
-from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, NARROWEST, POWER, SHARE, STRONG, WIDTHS
+from medfpl.nets.give_back import (
+    MOST,
+    MOST_WITH_OFFSET,
+    NARROWEST,
+    POWER,
+    SHARE,
+    STRONG,
+    STRONGER,
+    STRONGEST,
+    WIDTHS,
+)
 from medfpl.noises import NOISES, corrupt
 from medfpl.seeds import stable_seed
 from medfpl.training.metrics import psnr, ssim
@@ -37,7 +47,9 @@ range; 4 to 12 pixels). Then PSNR and SSIM less those before, and the recovery, 
 {widths} pixels comes back whose root mean square is at most so many percent of the
 working range (`--set faint=0.4`: 8 HU), and as is the default: from {narrowest:g} pixels on, at most {offset:g} % of
 magnitude noise; of noise of mean 0 at most {most:g} % where it is {strong:g} %, by the power {power} of the ratio
-more where it is weaker, and {share:g} % of it.
+more where it is weaker, and {share:g} % of it. Of what the expert for white noise in CT and MR took, more comes back
+where it is {stronger:g} to {strongest:g} %, by a mean from {narrower:g} pixel on; and what is smooth and next to
+nothing comes back whole.
 
 """
 
@@ -74,6 +86,9 @@ def main() -> None:
         strong=100 * STRONG,
         power=POWER,
         share=100 * SHARE,
+        stronger=100 * STRONGER[0],
+        strongest=100 * STRONGEST[1],
+        narrower=WIDTHS[0],
     )
     columns = ("kind", "noise", "strength", "0", *FAINT, "default")
     (given.docs / "local-mean.md").write_text(head + table(columns, rows), "utf-8")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from medfpl.nets.drunet import DRUNet
     from medfpl.nets.experts import Experts
     from medfpl.nets.field import Field
+    from medfpl.nets.give_back import Back
     from medfpl.nets.parts import Part, Shape
     from medfpl.nets.shading import Shading
     from medfpl.nets.unet import UNet
@@ -140,14 +141,16 @@ def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
 
     experts, families, router = fields["experts"], fields["families"], fields["router"]
     # Cards made before they were choices do not say them.
-    certain, correctors = fields.get("certain", CERTAIN), fields.get("correctors", [])
-    if set(fields) - {"certain", "correctors"} != _EXPERTS:
+    certain, correctors, back = fields.get("certain", CERTAIN), fields.get("correctors", []), fields.get("back", [])
+    if set(fields) - {"certain", "correctors", "back"} != _EXPERTS:
         raise _unknown_architecture()
     if not (isinstance(experts, list) and isinstance(families, list) and 0 < len(experts) == len(families) <= MOST):
         raise _unknown_architecture()
     if not all(isinstance(f, list) and all(isinstance(noise, str) for noise in f) for f in families):
         raise _unknown_architecture()
     if not (isinstance(correctors, list) and len(correctors) <= MOST):
+        raise _unknown_architecture()
+    if not (isinstance(back, list) and len(back) in (0, len(experts))):
         raise _unknown_architecture()
     if type(certain) not in (int, float) or not 0 <= certain <= 1:
         raise _unknown_architecture()
@@ -158,16 +161,39 @@ def _experts(fields: dict[str, Any]) -> "Callable[[], Experts]":
         router,
         certain,
         tuple(_corrector(corrector) for corrector in correctors),
+        tuple(_back(given) for given in back),
     )
     return lambda: Experts(config)
+
+
+def _back(given: Any) -> "Back":
+    from medfpl.nets.give_back import NARROWEST, WIDTHS, Back
+
+    if not (isinstance(given, dict) and all(type(v) is float and 0 <= v < inf for v in given.values())):
+        raise _unknown_architecture()
+    back = Back(**given)
+    if not WIDTHS[0] <= back.narrowest <= NARROWEST:
+        raise _unknown_architecture()
+    return back
 
 
 def _corrector(given: Any) -> "CorrectorConfig":
     from medfpl.nets.correctors import CorrectorConfig
 
-    if not isinstance(given, dict) or {"net", "noise", "size", "edges"} != set(given) - {"enough"}:
+    if not isinstance(given, dict) or {"net", "noise", "size", "edges"} != set(given) - {"enough", "again"}:
         raise _unknown_architecture()
     limits = {name: given[name] for name in ("size", "edges", "enough") if name in given}
     if not (isinstance(given["noise"], str) and all(type(v) is float and 0 < v < inf for v in limits.values())):
         raise _unknown_architecture()
+    if "again" in given:
+        limits["again"] = _rising(given["again"])
     return CorrectorConfig(_shape(given["net"]), given["noise"], **limits)
+
+
+def _rising(given: Any) -> tuple[float, float]:
+    if not (isinstance(given, list) and len(given) == 2 and all(type(v) is float for v in given)):
+        raise _unknown_architecture()
+    low, high = given
+    if not 0 < low < high < inf:
+        raise _unknown_architecture()
+    return low, high

@@ -4,12 +4,13 @@ A mild artifact and a clean image look alike, and a network for it that is asked
 everywhere. How much that is was measured; a finding counts where it is clearly more.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from medfpl.nets.parts import Shape
+from medfpl.nets.parts import Shape, shape_to_json
 
 # Square of the mean over the mean square: of the first slices of a brain less, of whole anatomy in air 0.06 and more.
 # So little anatomy resembles anything. Folded images say by the abrupt end of their field of view what they are, and
@@ -17,8 +18,7 @@ from medfpl.nets.parts import Shape
 ENOUGH = 0.05
 SURE = 1.4  # times what may be found by mistake: from there on a finding counts fully
 # An artifact that was undone is not found again; what is, in the root mean square by this share, is the anatomy's.
-# Of fields less stays than of motion, and more of smooth anatomy resembles them.
-AGAIN, SHADED_AGAIN = (0.5, 0.54), (0.45, 0.48)
+AGAIN = (0.5, 0.54)
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class CorrectorConfig:
 
     ``size`` is that as a share of the image's root mean square, ``edges`` as a share of its gradient's: the first
     guards images full of edges, the second those that are mostly black. ``enough`` is how much anatomy there must be.
+    What is found again without itself is believed fully up to the first share of ``again``, from the second on no more.
     """
 
     net: Shape
@@ -34,6 +35,11 @@ class CorrectorConfig:
     size: float
     edges: float
     enough: float = ENOUGH
+    again: tuple[float, float] = AGAIN
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {**asdict(self), "net": shape_to_json(self.net), "again": list(self.again)}
 
 
 def smooth_step(value: Tensor, low: float, high: float) -> Tensor:
@@ -64,4 +70,4 @@ def gone(found: Tensor, again: Tensor, config: CorrectorConfig) -> Tensor:
     """Return how much of what was ``found`` (B, 1, H, W) to believe where ``again`` is found without it, (B,)."""
     first, second = (part.square().sum((1, 2, 3)) for part in (found, again))
     share = (second / (first + torch.finfo(first.dtype).tiny)).sqrt()
-    return 1 - smooth_step(share, *(SHADED_AGAIN if config.noise == "field-inhomogeneity" else AGAIN))
+    return 1 - smooth_step(share, *config.again)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from medfpl.nets.correctors import CorrectorConfig, belief, gone
 from medfpl.nets.drunet import global_statistics, local_statistics
-from medfpl.nets.give_back import without_local_mean
+from medfpl.nets.give_back import DEFAULT, Back, without_local_mean
 from medfpl.nets.parts import Part, Shape, part_of, shape_to_json
 
 # Channels of the router's stages, each of half the side of the one before, in widths; it looks at the noise's texture
@@ -43,6 +43,7 @@ class ExpertsConfig:
     """The shape of each expert, the noises of its family (the first also has clean images), the router's width.
 
     An expert for artifacts is asked from a share of ``certain`` on. The ``correctors`` are asked afterwards, in order.
+    ``back`` is how much comes back of what each expert took, none: by default of all.
     """
 
     experts: tuple[Shape, ...]
@@ -50,6 +51,7 @@ class ExpertsConfig:
     router: int = 16
     certain: float = CERTAIN
     correctors: tuple[CorrectorConfig, ...] = ()
+    back: tuple[Back, ...] = ()
 
     @property
     def multiple(self) -> int:
@@ -92,10 +94,8 @@ class ExpertsConfig:
             "families": [list(family) for family in self.families],
             "router": self.router,
             "certain": self.certain,
-            "correctors": [
-                {"net": shape_to_json(c.net), "noise": c.noise, "size": c.size, "edges": c.edges, "enough": c.enough}
-                for c in self.correctors
-            ],
+            "correctors": [corrector.to_json() for corrector in self.correctors],
+            "back": [back.to_json() for back in self.back],
         }
 
 
@@ -197,16 +197,16 @@ class Experts(nn.Module):
         for k, (share, expert) in enumerate(zip(shares.unbind(1), self.experts, strict=True)):
             assert isinstance(expert, Part)
             if torch.jit.is_tracing():  # which experts are asked is no part of a traced graph: all are
-                parts = parts + share.view(-1, 1, 1, 1) * self._parts(k, run, x, faint)
+                parts = parts + share.view(-1, 1, 1, 1) * self._parts(k, run, x, faint, share)
                 continue
             at = share.nonzero()[:, 0]
             if not len(at):
                 continue
-            found = self._parts(k, run, x[at], faint)
+            found = self._parts(k, run, x[at], faint, share[at])
             if self.config.offset[k] and not magnitudes:
                 mild = is_faint(found.sum(1, keepdim=True)).nonzero()[:, 0]
                 if len(mild):
-                    found[mild] = self._parts(0, run, x[at[mild]], faint)
+                    found[mild] = self._parts(0, run, x[at[mild]], faint, share[at[mild]])
             parts[at] += share[at].view(-1, 1, 1, 1) * found
         noise, mean = parts.masked_fill(blank(x), 0).split(1, 1)
         if beneath is not None:
@@ -221,14 +221,18 @@ class Experts(nn.Module):
             image = x - noise - mean
             artifact = run(corrector, image)
             believed = belief(artifact, image, config)
-            if torch.jit.is_tracing() or believed.any():
+            if torch.jit.is_tracing():
                 believed = believed * gone(artifact, run(corrector, image - artifact), config)
+            elif len(at := believed.nonzero()[:, 0]):
+                believed[at] *= gone(artifact[at], run(corrector, (image - artifact)[at]), config)
             beliefs.append((config.noise, believed))
             noise = noise + believed.view(-1, 1, 1, 1) * artifact
         return noise, beliefs
 
-    def _parts(self, index: int, run: Callable[[Part, Tensor], Tensor], image: Tensor, faint: float | None) -> Tensor:
-        """Return an expert's noise without what of it is anatomy, and that, (B, 2, H, W).
+    def _parts(
+        self, index: int, run: Callable[[Part, Tensor], Tensor], image: Tensor, faint: float | None, share: Tensor
+    ) -> Tensor:
+        """Return an expert's noise without what of it is anatomy, and that, (B, 2, H, W), for its ``share`` (B,).
 
         What one for artifacts finds is none of either.
         """
@@ -237,7 +241,8 @@ class Experts(nn.Module):
         noise = run(expert, image)
         if not self.config.random[index]:
             return torch.cat([noise, torch.zeros_like(noise)], 1)
-        left = without_local_mean(noise, image, offset=self.config.offset[index], most=faint)
+        back = self.config.back[index] if self.config.back else DEFAULT
+        left = without_local_mean(noise, image, offset=self.config.offset[index], most=faint, back=back, share=share)
         return torch.cat([left, noise - left], 1)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medfpl.errors import BadInput
-from medfpl.nets.correctors import AGAIN, SHADED_AGAIN, SURE, CorrectorConfig, belief, gone, smooth_step, strength
+from medfpl.nets.correctors import AGAIN, SURE, CorrectorConfig, belief, gone, smooth_step, strength
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import Experts, build_experts, with_correctors
 from medfpl.nets.shading import ShadingConfig, build_shading
@@ -15,7 +15,9 @@ from medfpl.nets.weights import find_model, load_net, save_net
 
 SHAPE = DRUNetConfig(width=4, blocks=1, blind=True, context=True)
 CORRECTOR = CorrectorConfig(SHAPE, "chemical-shift", size=0.05, edges=0.3)
-SHADING = CorrectorConfig(ShadingConfig(width=4, depth=2), "field-inhomogeneity", size=0.2, edges=0.01)
+SHADING = CorrectorConfig(
+    ShadingConfig(width=4, depth=2), "field-inhomogeneity", size=0.2, edges=0.01, again=(0.3, 0.4)
+)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -65,7 +67,7 @@ def test_where_there_is_next_to_no_anatomy_nothing_is_believed():
     assert belief(0.5 * x, x, CORRECTOR).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize(("config", "limits"), [(CORRECTOR, AGAIN), (SHADING, SHADED_AGAIN)])
+@pytest.mark.parametrize(("config", "limits"), [(CORRECTOR, AGAIN), (SHADING, (0.3, 0.4))])
 def test_what_is_found_again_when_it_was_undone_was_no_artifact(config, limits):
     found = torch.randn(5, 1, 8, 8, generator=seeded(0))
     share = torch.tensor([0.0, limits[0], sum(limits) / 2, limits[1], 1.0]).view(-1, 1, 1, 1)
@@ -87,7 +89,7 @@ def test_nothing_is_believed_of_black_or_narrow_images_that_are_not_finite(shape
 def test_a_corrector_is_asked_about_the_denoised_image_and_not_without_artifacts(net):
     x = torch.rand(2, 1, 24, 32, generator=seeded(3))
     asked = []
-    limits = dict(zip(net.correctors, (AGAIN, SHADED_AGAIN), strict=True))
+    limits = dict(zip(net.correctors, (AGAIN, SHADING.again), strict=True))
 
     def run(expert, part):
         first = all(e is not expert for e, _ in asked)
@@ -139,6 +141,10 @@ def test_a_model_with_correctors_is_saved_and_read(net, tmp_path):
         ({"size": float("inf")}, "does not know"),
         ({"edges": -1.0}, "does not know"),
         ({"enough": 0.0}, "does not know"),
+        ({"again": 0.5}, "does not know"),
+        ({"again": [0.5, 0.4]}, "does not know"),
+        ({"again": [0.5, float("inf")]}, "does not know"),
+        ({"again": [0.3, 0.4, 0.5]}, "does not know"),
         ({"noise": None}, "does not know"),
         ({"more": 1}, "does not know"),
         ({"net": None}, "does not know"),

@@ -9,7 +9,7 @@ import torch
 from medfpl.denoisers import METHODS
 from medfpl.nets.drunet import DRUNetConfig, build_drunet
 from medfpl.nets.experts import FAINT, LEAST, Experts, ExpertsConfig, build_experts
-from medfpl.nets.give_back import without_local_mean
+from medfpl.nets.give_back import Back, without_local_mean
 from medfpl.nets.shading import ShadingConfig, build_shading
 from medfpl.nets.weights import find_model, load_net, save_net
 
@@ -69,6 +69,17 @@ def test_experts_for_noise_give_the_local_mean_back_and_those_for_artifacts_do_n
         wanted = without_local_mean(found, image, offset=offset)
         assert not torch.equal(wanted, found)
         torch.testing.assert_close(net.blend(image, lambda expert, part: found)[0], wanted)
+
+
+def test_of_what_each_expert_took_as_much_comes_back_as_its_card_says(net, tmp_path):
+    found = torch.full((1, 1, 64, 64), 0.001)
+    net.config = replace(CONFIG, back=(Back(least=0.002), Back(), Back()))
+    save_net(net, tmp_path / "run", {"name": "three", "role": "denoiser", "summary": ""})
+    loaded = load_net(find_model(tmp_path / "run"))
+    assert loaded.config == net.config
+    for logits, nothing in (((9.0, -9.0, -9.0), True), ((-9.0, 9.0, -9.0), False)):
+        noise, _ = decided(loaded, *logits).blend(0.5 + found, lambda expert, part: found)
+        assert (noise.abs().max() == 0) == nothing
 
 
 def test_without_magnitudes_the_first_expert_takes_noise_that_is_faint_but_no_impulses(net):

@@ -8,7 +8,22 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from medfpl.bench.tasks.planting import contrast_recovery, disc, distances
-from medfpl.nets.give_back import MOST, MOST_WITH_OFFSET, NARROWEST, POWER, SHARE, STRONG, WIDTHS, without_local_mean
+from medfpl.nets.give_back import (
+    EXTRA,
+    MOST,
+    MOST_WITH_OFFSET,
+    NARROWEST,
+    POWER,
+    SHARE,
+    STRONG,
+    STRONGER,
+    STRONGEST,
+    SURE,
+    WHITE,
+    WIDTHS,
+    Back,
+    without_local_mean,
+)
 
 SIDE = 257
 
@@ -72,6 +87,51 @@ def test_who_asks_for_more_gets_the_narrowest_mean_that_is_quiet_enough_and_for_
         left = without_local_mean(noise, 0.5 + noise, offset=False, most=1.08 * comes_back)
         assert rms(noise - left) == pytest.approx(comes_back, rel=0.1)
     assert torch.equal(without_local_mean(noise, 0.5 + noise, offset=False, most=0.0), noise)
+
+
+@pytest.mark.parametrize(
+    ("level", "narrowest"), [(0.9 * STRONGER[0], NARROWEST), (0.5 * (STRONGER[1] + STRONGEST[0]), 1.25)]
+)
+@pytest.mark.parametrize("rough", [0.4, 0.8])
+def test_in_stronger_noise_a_narrower_mean_comes_back_unless_it_is_noise_for_the_most_part(level, narrowest, rough):
+    noise = torch.from_numpy(gaussian_filter(white(1.0).numpy(), (0, 0, rough, rough)))
+    noise = noise - torch.from_numpy(gaussian_filter(noise.numpy(), (0, 0, 2.5, 2.5)))  # coarse noise is not taken
+    noise = level / rms(noise) * noise
+    back = {w: rms(torch.from_numpy(gaussian_filter(noise.numpy(), (0, 0, w, w)))) for w in WIDTHS if w >= narrowest}
+    more = NARROWEST / narrowest
+    limit = min(SHARE * min(more, WHITE) * level, bound(level) * more**EXTRA)
+    wanted = next(w for w, value in back.items() if value <= limit)
+    assert (wanted == narrowest) == (rough == 0.4)
+    left, unsure = (
+        without_local_mean(noise, 0.5 + noise, offset=False, back=Back(narrowest=1.25), share=share)
+        for share in (torch.tensor([1.0]), torch.tensor([SURE[0]]))
+    )
+    assert torch.equal(unsure, without_local_mean(noise, 0.5 + noise, offset=False))
+    assert rms(noise - left) == pytest.approx(back[wanted], rel=0.05)
+
+
+def test_beyond_the_strongest_the_mean_is_that_of_the_default():
+    noise = white(1.1 * STRONGEST[1])
+    results = [without_local_mean(noise, 0.5 + noise, offset=False, back=b) for b in (Back(), Back(narrowest=1.0))]
+    assert torch.equal(*results)
+
+
+def test_what_is_smooth_and_next_to_nothing_was_no_noise_and_comes_back_whole():
+    smooth = torch.from_numpy(gaussian_filter(white(1.0).numpy(), (0, 0, 2, 2)))
+    hit = 1.0 * (torch.rand(1, 1, SIDE, SIDE, generator=seeded(1)) < 1e-4)
+    for found, level, taken in (
+        (smooth, 0.9, 0),
+        (smooth, 1.5, 0.5),
+        (smooth, 2.1, 1),
+        (white(1.0), 0.9, 1),
+        (hit, 0.9, 1),
+    ):
+        noise = 0.001 * level / rms(found) * found
+        without, with_ = (
+            without_local_mean(noise, 0.5 + noise, offset=False, back=back) for back in (Back(), Back(least=0.001))
+        )
+        torch.testing.assert_close(with_, taken * without, rtol=1e-3, atol=1e-7)
+    assert rms(without) > 0
 
 
 def test_an_impulse_is_no_measurement():
